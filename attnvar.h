@@ -1382,7 +1382,8 @@ ATVI_INLINE float atvi_top_avx512(__m512 v) {
 /* ==== >>kernels =================================================================================================== */
 
 #ifndef V_EXP
-/* exp: 2^n e^r with |r| <= ln2/2 (n ln2 subtracted in two parts), e^r by a polynomial of degree 6; 0 below -86.6. */
+/* exp: 2^n e^r with |r| <= ln2/2 (n ln2 subtracted in two parts); (e^r - 1 - r) / r^2 is interpolated at 5 Chebyshev
+   points, which leaves 1e-8. 0 below -86.6. */
 #  define V_EXP(a) ATVI_FN(exp)(a)
 ATVI_INLINE V ATVI_FN(exp)(V x) {
     V n, r, p;
@@ -1390,10 +1391,10 @@ ATVI_INLINE V ATVI_FN(exp)(V x) {
     n = V_RINT(V_MUL(x, V_SET(1.442695041f)));
     r = V_FMA(n, V_SET(-0.693359375f), x);
     r = V_FMA(n, V_SET(2.12194440e-4f), r);
-    p = V_SET(1.38888889e-3f);
-    p = V_FMA(p, r, V_SET(8.33333333e-3f));
-    p = V_FMA(p, r, V_SET(4.16666667e-2f));
-    p = V_FMA(p, r, V_SET(1.66666667e-1f));
+    p = V_SET(1.392617612e-3f);
+    p = V_FMA(p, r, V_SET(8.363173074e-3f));
+    p = V_FMA(p, r, V_SET(4.166655466e-2f));
+    p = V_FMA(p, r, V_SET(1.666657703e-1f));
     p = V_FMA(p, r, V_SET(0.5f));
     p = V_FMA(V_MUL(p, r), r, r);
     p = V_ADD(p, V_SET(1.0f));
@@ -1401,51 +1402,57 @@ ATVI_INLINE V ATVI_FN(exp)(V x) {
 }
 #endif
 
-/* One tile of C: `rows` x `vecs` vectors kept in registers over all of K. rows, vecs and part are constants after
-   inlining; with part the last vector has only `last` elements. */
-ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, int64_t K, const atv_real *A, int64_t a_m,
-                               int64_t a_k, const atv_real *B, int64_t b_vec, int64_t b_k, atv_real *C, int64_t c_m,
+/* One tile of C: `rows` x `vecs` vectors kept in registers over `chunk` steps of K, then added to what is in C: short
+   sums, added up, round less than one long one. rows, vecs and part are constants after inlining; with part the last
+   vector has only `last` elements. */
+ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, int64_t K, int64_t chunk,
+                               const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B, int64_t b_vec, int64_t b_k, atv_real *C, int64_t c_m,
                                const atv_real *bias, int add, int64_t last) {
-    V acc[VROWS][VCOLS];
-    int64_t k;
-    int r, c;
+    int64_t done = 0;
     (void)last;
-    ATVI_UNROLL for (r = 0; r < rows; r++)
-        ATVI_UNROLL for (c = 0; c < vecs; c++) acc[r][c] = V_SET(0);
-    for (k = 0; k < K; k++) {
-        V b[VCOLS];
-        ATVI_UNROLL for (c = 0; c < vecs; c++)
-            b[c] = part && c == vecs - 1 ? V_LOADN(B + c * b_vec, last) : V_LOAD(B + c * b_vec);
-        ATVI_UNROLL for (r = 0; r < rows; r++) {
-            V a = V_SET(A[r * a_m]);
-            ATVI_UNROLL for (c = 0; c < vecs; c++) acc[r][c] = V_FMA(a, b[c], acc[r][c]);
-        }
-        A += a_k;
-        B += b_k;
-    }
-    ATVI_UNROLL for (r = 0; r < rows; r++)
-        ATVI_UNROLL for (c = 0; c < vecs; c++) {
-            atv_real *p = C + r * c_m + c * VN;
-            V v = acc[r][c];
-            if (part && c == vecs - 1) {
-                if (bias) v = V_ADD(v, V_LOADN(bias + c * VN, last));
-                if (add) v = V_ADD(v, V_LOADN(p, last));
-                V_STOREN(p, v, last);
-            } else {
-                if (bias) v = V_ADD(v, V_LOAD(bias + c * VN));
-                if (add) v = V_ADD(v, V_LOAD(p));
-                V_STORE(p, v);
+    do {
+        V acc[VROWS][VCOLS];
+        const int64_t end = ATVI_MIN(K, done + chunk);
+        int r, c;
+        ATVI_UNROLL for (r = 0; r < rows; r++)
+            ATVI_UNROLL for (c = 0; c < vecs; c++) acc[r][c] = V_SET(0);
+        for (; done < end; done++) {
+            V b[VCOLS];
+            ATVI_UNROLL for (c = 0; c < vecs; c++)
+                b[c] = part && c == vecs - 1 ? V_LOADN(B + c * b_vec, last) : V_LOAD(B + c * b_vec);
+            ATVI_UNROLL for (r = 0; r < rows; r++) {
+                V a = V_SET(A[r * a_m]);
+                ATVI_UNROLL for (c = 0; c < vecs; c++) acc[r][c] = V_FMA(a, b[c], acc[r][c]);
             }
+            A += a_k;
+            B += b_k;
         }
+        ATVI_UNROLL for (r = 0; r < rows; r++)
+            ATVI_UNROLL for (c = 0; c < vecs; c++) {
+                atv_real *p = C + r * c_m + c * VN;
+                V v = acc[r][c];
+                if (part && c == vecs - 1) {
+                    if (bias) v = V_ADD(v, V_LOADN(bias + c * VN, last));
+                    if (add) v = V_ADD(v, V_LOADN(p, last));
+                    V_STOREN(p, v, last);
+                } else {
+                    if (bias) v = V_ADD(v, V_LOAD(bias + c * VN));
+                    if (add) v = V_ADD(v, V_LOAD(p));
+                    V_STORE(p, v);
+                }
+            }
+        bias = NULL;
+        add = 1;
+    } while (done < K);
 }
 
 /* All rows of C for one tile's width of columns. */
-ATVI_INLINE void ATVI_FN(columns)(const int vecs, const int part, int64_t M, int64_t K, const atv_real *A, int64_t a_m,
-                                  int64_t a_k, const atv_real *B, int64_t b_vec, int64_t b_k, atv_real *C, int64_t c_m,
+ATVI_INLINE void ATVI_FN(columns)(const int vecs, const int part, int64_t M, int64_t K, int64_t chunk, const atv_real *A,
+                                  int64_t a_m, int64_t a_k, const atv_real *B, int64_t b_vec, int64_t b_k, atv_real *C, int64_t c_m,
                                   const atv_real *bias, int add, int64_t last) {
 #define ATVI_TILE(rows) \
     for (; M >= (rows); M -= (rows), A += (rows) * a_m, C += (rows) * c_m) \
-        ATVI_FN(tile)(rows, vecs, part, K, A, a_m, a_k, B, b_vec, b_k, C, c_m, bias, add, last)
+        ATVI_FN(tile)(rows, vecs, part, K, chunk, A, a_m, a_k, B, b_vec, b_k, C, c_m, bias, add, last)
     ATVI_TILE(VROWS);
     if (VROWS > 4) ATVI_TILE(4);
     ATVI_TILE(2);
@@ -1455,11 +1462,12 @@ ATVI_INLINE void ATVI_FN(columns)(const int vecs, const int part, int64_t M, int
 
 /* C[m,n] = sum_k A[m,k] B[k,n] (+ bias[n]) (+ C[m,n] if add). A[m,k] at A + m a_m + k a_k; column n of B's row k at
    B + n/16 b_panel + n%16 + k b_k: packed panels (b_panel = 16 K, b_k = 16) and plain rows (b_panel = 16) alike. Each
-   element is one sum in the order of k, cut where K alone says, so the bits do not depend on how M and N are split. */
+   element is one sum in the order of k, cut where k alone says, so the bits do not depend on how M and N are split. */
 static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
                             int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add) {
     const int64_t b_vec = VN >= ATVI_PANEL ? b_panel : VN;
     const int64_t width = VN * VCOLS;
+    const int64_t chunk = K < 64 ? 64 : K <= 256 ? 16 : 128;   /* where rounding shows most, in small models, it costs least */
     int64_t k, n, step = K > 1024 ? 512 : ATVI_MAX(K, 1);
     for (k = 0; k == 0 || k < K; k += step) {
         const int64_t kk = ATVI_MIN(step, K - k);
@@ -1469,7 +1477,7 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
             const atv_real *a = A + k * a_k, *b = B + n / ATVI_PANEL * b_panel + n % ATVI_PANEL + k * b_k;
             const atv_real *nb = first_bias ? first_bias + n : NULL;
             const int64_t left = ATVI_MIN(width, N - n), vecs = (left + VN - 1) / VN, last = left - (vecs - 1) * VN;
-#define ATVI_COLUMNS(v, part) ATVI_FN(columns)(v, part, M, kk, a, a_m, a_k, b, b_vec, b_k, C + n, c_m, nb, more, last)
+#define ATVI_COLUMNS(v, part) ATVI_FN(columns)(v, part, M, kk, chunk, a, a_m, a_k, b, b_vec, b_k, C + n, c_m, nb, more, last)
             if (last == VN) {
                 if (vecs == VCOLS) ATVI_COLUMNS(VCOLS, 0);
                 else if (vecs == 1) ATVI_COLUMNS(1, 0);
@@ -2043,6 +2051,8 @@ static void atvi_convert(char *dst, atv_dtype dst_type, int64_t dst_stride, cons
     double chunk[128];
     int64_t ds = dst_stride * (int64_t)atv_dtype_size(dst_type), ss = src_stride * (int64_t)atv_dtype_size(src_type);
     int64_t from, i, m;
+    uint16_t h;
+    float f;
     if (n <= 0) return;
     if (dst_type == src_type) {
         size_t size = atv_dtype_size(src_type);
@@ -2055,24 +2065,18 @@ static void atvi_convert(char *dst, atv_dtype dst_type, int64_t dst_stride, cons
         char *d = dst + from * ds;
         m = ATVI_MIN(n - from, (int64_t)(sizeof chunk / sizeof chunk[0]));
         switch (src_type) {
-        case ATV_F32: for (i = 0; i < m; i++) { float x; memcpy(&x, s + i * ss, 4); chunk[i] = (double)x; } break;
-        case ATV_BF16: for (i = 0; i < m; i++) { uint16_t x; memcpy(&x, s + i * ss, 2); chunk[i] = (double)atvi_bf16_to_f32(x); } break;
-        case ATV_F16: for (i = 0; i < m; i++) { uint16_t x; memcpy(&x, s + i * ss, 2); chunk[i] = (double)atvi_f16_to_f32(x); } break;
+        case ATV_F32: for (i = 0; i < m; i++) { memcpy(&f, s + i * ss, 4); chunk[i] = (double)f; } break;
+        case ATV_BF16: for (i = 0; i < m; i++) { memcpy(&h, s + i * ss, 2); chunk[i] = (double)atvi_bf16_to_f32(h); } break;
+        case ATV_F16: for (i = 0; i < m; i++) { memcpy(&h, s + i * ss, 2); chunk[i] = (double)atvi_f16_to_f32(h); } break;
         default: for (i = 0; i < m; i++) memcpy(&chunk[i], s + i * ss, 8);
         }
         switch (dst_type) {
-        case ATV_F32: for (i = 0; i < m; i++) { float x = (float)chunk[i]; memcpy(d + i * ds, &x, 4); } break;
+        case ATV_F32: for (i = 0; i < m; i++) { f = (float)chunk[i]; memcpy(d + i * ds, &f, 4); } break;
         case ATV_BF16:
-            for (i = 0; i < m; i++) {
-                uint16_t x = atvi_f32_to_bf16(atvi_f64_to_f32_odd(chunk[i]));
-                memcpy(d + i * ds, &x, 2);
-            }
+            for (i = 0; i < m; i++) { h = atvi_f32_to_bf16(atvi_f64_to_f32_odd(chunk[i])); memcpy(d + i * ds, &h, 2); }
             break;
         case ATV_F16:
-            for (i = 0; i < m; i++) {
-                uint16_t x = atvi_f32_to_f16(atvi_f64_to_f32_odd(chunk[i]));
-                memcpy(d + i * ds, &x, 2);
-            }
+            for (i = 0; i < m; i++) { h = atvi_f32_to_f16(atvi_f64_to_f32_odd(chunk[i])); memcpy(d + i * ds, &h, 2); }
             break;
         default: for (i = 0; i < m; i++) memcpy(d + i * ds, &chunk[i], 8);
         }
@@ -2117,7 +2121,8 @@ ATVDEF atv_result atv_tensor_copy(atv_ctx *ctx, const atv_tensor *dst, const atv
         s = *src;
     }
     last = s.rank - 1;
-    do atvi_convert(atvi_row(&d, index), d.dtype, d.strides[last], atvi_row(&s, index), s.dtype, s.strides[last], s.dims[last]);
+    do atvi_convert(atvi_row(&d, index), d.dtype, d.strides[last], atvi_row(&s, index), s.dtype, s.strides[last],
+                    s.dims[last]);
     while (atvi_next_row(&s, index));
     return ATV_OK;
 }
@@ -2125,7 +2130,8 @@ ATVDEF atv_result atv_tensor_copy(atv_ctx *ctx, const atv_tensor *dst, const atv
 /* ==== >>embed ===================================================================================================== */
 
 /* Rows and columns of one call, cut into items for the lanes. */
-enum { ATVI_ROWS = 96, ATVI_COLS = 64 };
+#define ATVI_ROWS 96
+#define ATVI_COLS 64
 static int64_t atvi_blocks(int64_t n, int64_t block) { return (n + block - 1) / block; }
 
 typedef struct atvi_embed_job { int64_t C; const int32_t *ids; const int32_t *pos; const atv_real *wte, *wpe; atv_real *out; int64_t n; } atvi_embed_job;
@@ -2315,7 +2321,7 @@ static void atvi_linear_back(atv_ctx *ctx, int64_t n, int64_t N, int64_t K, cons
 }
 /* ==== >>attn-forward ============================================================================================== */
 
-enum { ATVI_QUERIES = 64 };                                 /* query rows whose scores are held at once */
+#define ATVI_QUERIES 64                                 /* query rows whose scores are held at once */
 
 struct atv_attn {
     atv_ctx *ctx;
@@ -2375,7 +2381,7 @@ ATVDEF atv_result atv_attn_resolve(atv_ctx *ctx, const atv_attn_desc *desc, atv_
 
 /* Reals of scratch per lane: packed keys, packed values, scores, their gradient, and two rows for all query heads. */
 static size_t atvi_attn_scratch(const atv_attn_desc *d) {
-    size_t keys = (size_t)ATVI_ROUND(d->max_keys), rows = (size_t)ATVI_MAX((int)ATVI_QUERIES, d->n_head);
+    size_t keys = (size_t)ATVI_ROUND(d->max_keys), rows = (size_t)ATVI_MAX(ATVI_QUERIES, d->n_head);
     size_t n = atvi_size(keys, (size_t)d->head_dim + (size_t)d->value_dim, 0);
     n = atvi_size(keys, 2 * rows, n);
     return atvi_size((size_t)d->n_head, (size_t)d->head_dim + (size_t)d->value_dim, n);
@@ -2490,9 +2496,9 @@ typedef struct atvi_attn_block {
 static atvi_attn_block atvi_attn_block_of(const atvi_attn_call *c, const atvi_attn_seq *s, int64_t i0, int lane) {
     const atv_attn_desc *d = &c->attn->desc;
     atvi_attn_block b;
-    int64_t lo, hi, keys = ATVI_ROUND((int64_t)d->max_keys), most = ATVI_MAX((int)ATVI_QUERIES, d->n_head);
+    int64_t lo, hi, keys = ATVI_ROUND((int64_t)d->max_keys), most = ATVI_MAX(ATVI_QUERIES, d->n_head);
     b.i0 = i0;
-    b.rows = ATVI_MIN((int64_t)ATVI_QUERIES, s->q_len - i0);
+    b.rows = ATVI_MIN(ATVI_QUERIES, s->q_len - i0);
     atvi_visible(d, s, i0, &lo, &hi);
     b.j0 = lo / ATVI_PANEL * ATVI_PANEL;
     atvi_visible(d, s, i0 + b.rows - 1, &lo, &hi);
@@ -3382,20 +3388,20 @@ static void atvi_model_pack(atv_model *model) {
 /* ==== >>mlp ======================================================================================================= */
 
 typedef struct atvi_gelu_job { int64_t n; const atv_real *x; atv_real *out; const atvi_kernels *k; } atvi_gelu_job;
-enum { ATVI_STRETCH = 8192 };                               /* elements of an item of elementwise work */
+#define ATVI_STRETCH 8192                               /* elements of an item of elementwise work */
 
 static void atvi_gelu_item(void *arg, int64_t item, int lane) {
     const atvi_gelu_job *j = (const atvi_gelu_job *)arg;
     int64_t i = item * ATVI_STRETCH;
     (void)lane;
-    j->k->gelu(ATVI_MIN((int64_t)ATVI_STRETCH, j->n - i), j->x + i, j->out + i);
+    j->k->gelu(ATVI_MIN(ATVI_STRETCH, j->n - i), j->x + i, j->out + i);
 }
 
 static void atvi_gelu_back_item(void *arg, int64_t item, int lane) {
     const atvi_gelu_job *j = (const atvi_gelu_job *)arg;
     int64_t i = item * ATVI_STRETCH;
     (void)lane;
-    j->k->gelu_back(ATVI_MIN((int64_t)ATVI_STRETCH, j->n - i), j->x + i, j->out + i);
+    j->k->gelu_back(ATVI_MIN(ATVI_STRETCH, j->n - i), j->x + i, j->out + i);
 }
 
 /* out = gelu(x), n elements */
@@ -3414,7 +3420,7 @@ static void atvi_gelu_back(atv_ctx *ctx, int64_t n, const atv_real *x, atv_real 
 
 /* ==== >>loss ====================================================================================================== */
 
-enum { ATVI_LOSS_ROWS = 256 };                              /* positions whose logits exist at once */
+#define ATVI_LOSS_ROWS 256                              /* positions whose logits exist at once */
 
 typedef struct atvi_loss_job {
     int64_t V;
@@ -3577,7 +3583,7 @@ static atv_work *atvi_work_whole(atvi_arena *arena, atv_model *model, const atv_
         }
         if (self) w->acts[i] = a;
     }
-    w->loss_rows = ATVI_MIN(N, (int64_t)ATVI_LOSS_ROWS);
+    w->loss_rows = ATVI_MIN(N, ATVI_LOSS_ROWS);
     w->lnf_in = atvi_reals(arena, w->loss_rows, C);
     w->lnf = atvi_reals(arena, w->loss_rows, C);
     w->logits = atvi_reals(arena, w->loss_rows, c->vocab_size);
@@ -4437,7 +4443,7 @@ static void atvi_adamw_item(void *arg, int64_t item, int lane) {
     const atvi_adamw_job *j = (const atvi_adamw_job *)arg;
     int64_t i = item * ATVI_STRETCH;
     (void)lane;
-    j->k->adamw(ATVI_MIN((int64_t)ATVI_STRETCH, j->n - i), j->w + i, j->g + i, j->m + i, j->v + i, j->o);
+    j->k->adamw(ATVI_MIN(ATVI_STRETCH, j->n - i), j->w + i, j->g + i, j->m + i, j->v + i, j->o);
 }
 
 /* m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2, w = (1 - lr decay) w - lr m^ / (sqrt(v^) + eps), with m^ = m / (1 - b1^t)
@@ -4914,7 +4920,8 @@ static atv_result atvi_json_string(atvi_json_reader *r) {   /* r->at is behind t
         if (c == '\\') {
             c = r->end - r->at < 2 ? 0 : (unsigned char)r->at[1];
             if (c == 0 || !strchr("\"\\/bfnrtu", c)) return atvi_json_bad(r, r->at, "a bad escape in a string");
-            if (c == 'u' && atvi_json_hex(r->at + 2, r->end) < 0) return atvi_json_bad(r, r->at, "a bad \\u escape in a string");
+            if (c == 'u' && atvi_json_hex(r->at + 2, r->end) < 0)
+                return atvi_json_bad(r, r->at, "a bad \\u escape in a string");
             r->at += c == 'u' ? 6 : 2;
         } else if (c < 0x80) r->at++;
         else {
@@ -4988,7 +4995,8 @@ static atv_result atvi_json_value(atvi_json_reader *r, int depth) {
         atvi_json_space(r);
         while (r->at == r->end || *r->at != close) {
             if (count > 0) {
-                if (r->at == r->end || *r->at != ',') return atvi_json_bad(r, r->at, "a comma or a closing bracket is missing");
+                if (r->at == r->end || *r->at != ',')
+                    return atvi_json_bad(r, r->at, "a comma or a closing bracket is missing");
                 r->at++;
                 atvi_json_space(r);
             }
@@ -5279,22 +5287,26 @@ static const char *atvi_st_string(const atvi_jnode *node, char **text) {
     return s;
 }
 
-static atv_result atvi_st_read_item(atv_ctx *ctx, const char *what, const atvi_jnode *node, size_t data_size, atvi_st_item *item) {
+static atv_result atvi_st_read_item(atv_ctx *ctx, const char *what, const atvi_jnode *node, size_t data_size,
+                                    atvi_st_item *item) {
     const atvi_jnode *dtype = atvi_json_get(node, "dtype"), *shape = atvi_json_get(node, "shape");
     const atvi_jnode *offsets = atvi_json_get(node, "data_offsets");
     int64_t begin, end, count = 1;
     int d = 0, i;
     if (!dtype || !shape || !offsets || node->count != 3)
-        return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: tensor \"%.120s\": needs dtype, shape, data_offsets and nothing else", what, item->name);
-    if (dtype->type != ATVI_JSON_STRING || shape->type != ATVI_JSON_ARRAY || offsets->type != ATVI_JSON_ARRAY || offsets->count != 2)
-        return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: tensor \"%.120s\": dtype, shape or data_offsets is of the wrong kind", what, item->name);
+        return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: tensor \"%.120s\": needs dtype, shape, data_offsets and nothing else",
+                         what, item->name);
+    if (dtype->type != ATVI_JSON_STRING || shape->type != ATVI_JSON_ARRAY || offsets->type != ATVI_JSON_ARRAY ||
+        offsets->count != 2)
+        return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: tensor \"%.120s\": dtype, shape or data_offsets is of the wrong kind",
+                         what, item->name);
     while (d < ATV_DTYPE_COUNT && !atvi_json_equal(dtype, atv_dtype_name((atv_dtype)d))) d++;
     if (d == ATV_DTYPE_COUNT)
         return atvi_fail(ctx, ATV_ERR_UNSUPPORTED, "%s: tensor \"%.120s\": dtype=%.*s is not read here", what, item->name,
                          (int)ATVI_MIN(dtype->size, 40), dtype->text);
     if (shape->count > ATV_MAX_RANK)
-        return atvi_fail(ctx, ATV_ERR_UNSUPPORTED, "%s: tensor \"%.120s\": shape has %d dimensions, more than %d", what, item->name,
-                         shape->count, ATV_MAX_RANK);
+        return atvi_fail(ctx, ATV_ERR_UNSUPPORTED, "%s: tensor \"%.120s\": shape has %d dimensions, more than %d", what,
+                         item->name, shape->count, ATV_MAX_RANK);
     item->dtype = item->tensor.dtype = (atv_dtype)d;
     item->tensor.rank = shape->count;
     for (i = 0; i < shape->count; i++) {
@@ -5308,12 +5320,14 @@ static atv_result atvi_st_read_item(atv_ctx *ctx, const char *what, const atvi_j
     atvi_set_strides(&item->tensor);
     if (!atvi_json_int(offsets + 1, &begin) || !atvi_json_int(offsets + 2, &end) || begin < 0 || end < begin ||
         (uint64_t)end > data_size)
-        return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: tensor \"%.120s\": data_offsets=[%.*s, %.*s] are not within the %lu bytes of data",
-                         what, item->name, (int)ATVI_MIN(offsets[1].size, 24), offsets[1].text,
-                         (int)ATVI_MIN(offsets[2].size, 24), offsets[2].text, (unsigned long)data_size);
+        return atvi_fail(ctx, ATV_ERR_FORMAT,
+                         "%s: tensor \"%.120s\": data_offsets=[%.*s, %.*s] are not within the %lu bytes of data", what,
+                         item->name, (int)ATVI_MIN(offsets[1].size, 24), offsets[1].text, (int)ATVI_MIN(offsets[2].size, 24),
+                         offsets[2].text, (unsigned long)data_size);
     if (end - begin != count * (int64_t)atv_dtype_size((atv_dtype)d))
-        return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: tensor \"%.120s\": %s of %s does not fill data_offsets=[%lld, %lld]", what,
-                         item->name, atvi_shape_text(&item->tensor).text, atv_dtype_name((atv_dtype)d), (long long)begin, (long long)end);
+        return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: tensor \"%.120s\": %s of %s does not fill data_offsets=[%lld, %lld]",
+                         what, item->name, atvi_shape_text(&item->tensor).text, atv_dtype_name((atv_dtype)d),
+                         (long long)begin, (long long)end);
     item->begin = (uint64_t)begin;
     item->end = (uint64_t)end;
     return ATV_OK;
@@ -5351,15 +5365,17 @@ static atv_result atvi_st_read_header(atv_safetensors *file, const char *what, c
 }
 
 /* The bytes must be covered without holes or overlap, and every name be there once. */
-static atv_result atvi_st_place(atv_safetensors *file, const char *what, const char *data, size_t data_size, atvi_st_item *items) {
+static atv_result atvi_st_place(atv_safetensors *file, const char *what, const char *data, size_t data_size,
+                                atvi_st_item *items) {
     atv_ctx *ctx = file->ctx;
     uint64_t at = 0;
     int i, n = file->n_tensors;
     qsort(items, (size_t)n, sizeof *items, atvi_st_by_offset);
     for (i = 0; i < n; i++) {
         if (items[i].begin != at)
-            return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: tensor \"%.120s\": data_offsets begin at %llu, not where the one before ends, %llu",
-                             what, items[i].name, (unsigned long long)items[i].begin, (unsigned long long)at);
+            return atvi_fail(ctx, ATV_ERR_FORMAT,
+                             "%s: tensor \"%.120s\": data_offsets begin at %llu, not where the one before ends, %llu", what,
+                             items[i].name, (unsigned long long)items[i].begin, (unsigned long long)at);
         at = items[i].end;
         items[i].index = i;
         file->tensors[i].name = items[i].name;
@@ -5432,11 +5448,13 @@ static atv_result atvi_st_parse(atv_ctx *ctx, const char *what, const void *byte
     atvi_json json;
     atv_result r;
     int i;
-    if (size < 8) return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: has %lu bytes, too few for a safetensors file", what, (unsigned long)size);
+    if (size < 8)
+        return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: has %lu bytes, too few for a safetensors file", what,
+                         (unsigned long)size);
     for (i = 7; i >= 0; i--) header = header << 8 | p[i];
     if (header > ATVI_ST_MAX_HEADER || header > size - 8 || header < 2)
-        return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: header size=%llu in a file of %lu bytes", what, (unsigned long long)header,
-                         (unsigned long)size);
+        return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: header size=%llu in a file of %lu bytes", what,
+                         (unsigned long long)header, (unsigned long)size);
     if (p[8] != '{') return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: the header does not begin with {", what);
     ATVI_TRY(atvi_json_parse(ctx, what, (const char *)p + 8, (size_t)header, &json));
     r = atvi_st_build(ctx, what, json.nodes, (size_t)header, (const char *)p + 8 + header, size - 8 - (size_t)header, out);
@@ -5498,7 +5516,8 @@ ATVDEF const char *atv_safetensors_metadata(const atv_safetensors *file, const c
 /* ---- writing ---- */
 
 /* The tensors to write as items in the file's order, with their places. */
-static atv_result atvi_st_plan(atv_ctx *ctx, const char *path, const atv_named_tensor *tensors, int n, atv_dtype dtype, atvi_st_item *items) {
+static atv_result atvi_st_plan(atv_ctx *ctx, const char *path, const atv_named_tensor *tensors, int n, atv_dtype dtype,
+                               atvi_st_item *items) {
     uint64_t at = 0;
     int i, k;
     for (i = 0; i < n; i++) {
@@ -5513,10 +5532,11 @@ static atv_result atvi_st_plan(atv_ctx *ctx, const char *path, const atv_named_t
             if (!bad) count *= t->dims[k];
         }
         if (bad || (count > 0 && !t->data))
-            return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s: tensor \"%.120s\" has a bad dtype, rank, shape or no data", path, name);
+            return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s: tensor \"%.120s\" has a bad dtype, rank, shape or no data", path,
+                             name);
         if (atvi_is_float(t->dtype) && !atvi_is_float(dtype))
-            return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s: tensor \"%.120s\": %s cannot become %s", path, name, atv_dtype_name(t->dtype),
-                             atv_dtype_name(dtype));
+            return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s: tensor \"%.120s\": %s cannot become %s", path, name,
+                             atv_dtype_name(t->dtype), atv_dtype_name(dtype));
         items[i].name = name;
         items[i].tensor = *t;
         items[i].dtype = atvi_is_float(t->dtype) ? dtype : t->dtype;
@@ -5551,8 +5571,10 @@ static void atvi_st_header(atvi_buf *buf, const atvi_st_item *items, int n, cons
         if (i) atvi_buf_text(buf, ",");
         atvi_buf_json(buf, items[i].name, strlen(items[i].name));
         atvi_buf_format(buf, ":{\"dtype\":\"%s\",\"shape\":[", atv_dtype_name(items[i].dtype));
-        for (k = 0; k < items[i].tensor.rank; k++) atvi_buf_format(buf, "%s%lld", k ? "," : "", (long long)items[i].tensor.dims[k]);
-        atvi_buf_format(buf, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)items[i].begin, (unsigned long long)items[i].end);
+        for (k = 0; k < items[i].tensor.rank; k++)
+            atvi_buf_format(buf, "%s%lld", k ? "," : "", (long long)items[i].tensor.dims[k]);
+        atvi_buf_format(buf, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)items[i].begin,
+                        (unsigned long long)items[i].end);
     }
     atvi_buf_text(buf, "}");
     while (!buf->failed && buf->size % 8) atvi_buf_text(buf, " ");
@@ -5574,7 +5596,8 @@ static void atvi_st_put(atvi_out *out, const atvi_st_item *item, char *chunk) {
     do for (at = 0; at < t.dims[last]; at += m) {
         m = ATVI_MIN(t.dims[last] - at, room - (int64_t)used);
         atvi_convert(chunk + used * size, item->dtype, 1,
-                     atvi_row(&t, index) + at * t.strides[last] * (int64_t)atv_dtype_size(t.dtype), t.dtype, t.strides[last], m);
+                     atvi_row(&t, index) + at * t.strides[last] * (int64_t)atv_dtype_size(t.dtype), t.dtype, t.strides[last],
+                     m);
         used += (size_t)m;
         if ((int64_t)used < room) continue;
         if (atvi_big_endian()) atvi_turn(chunk, used, size);
@@ -5585,8 +5608,8 @@ static void atvi_st_put(atvi_out *out, const atvi_st_item *item, char *chunk) {
     atvi_out_put(out, chunk, used * size);
 }
 
-static atv_result atvi_st_write(atvi_out *out, const atv_named_tensor *tensors, int n, atv_dtype dtype, const char *const *metadata,
-                                int n_metadata) {
+static atv_result atvi_st_write(atvi_out *out, const atv_named_tensor *tensors, int n, atv_dtype dtype,
+                                const char *const *metadata, int n_metadata) {
     atv_ctx *ctx = out->ctx;
     atvi_buf header;
     char *chunk;
@@ -5605,7 +5628,8 @@ static atv_result atvi_st_write(atvi_out *out, const atv_named_tensor *tensors, 
         r = atvi_buf_done(&header);
     }
     if (r == ATV_OK && header.size > ATVI_ST_MAX_HEADER)
-        r = atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s: header size=%lu is more than %u", out->path, (unsigned long)header.size, ATVI_ST_MAX_HEADER);
+        r = atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s: header size=%lu is more than %u", out->path, (unsigned long)header.size,
+                      ATVI_ST_MAX_HEADER);
     if (r == ATV_OK) atvi_out_put(out, header.data, header.size);
     for (i = 0; r == ATV_OK && !out->failed && i < n; i++) atvi_st_put(out, &items[i], chunk);
     atvi_buf_free(&header);
@@ -5614,8 +5638,8 @@ static atv_result atvi_st_write(atvi_out *out, const atv_named_tensor *tensors, 
     return r;
 }
 
-ATVDEF atv_result atv_safetensors_write(atv_ctx *ctx, const char *path, const atv_named_tensor *tensors, int n, atv_dtype dtype,
-                                        const char *const *metadata, int n_metadata) {
+ATVDEF atv_result atv_safetensors_write(atv_ctx *ctx, const char *path, const atv_named_tensor *tensors, int n,
+                                        atv_dtype dtype, const char *const *metadata, int n_metadata) {
     atvi_out out;
     atv_result r, closed;
     ATVI_TRY(atvi_out_open(&out, ctx, path));
@@ -5636,7 +5660,7 @@ static const char *const atvi_cfg_ours[] = {
     "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "torch_dtype", "dtype"
 };
 
-/* Written with these values when the file that was read, if any, lacks them. */
+/* Kept too, and written with these values when the file that was read, if any, lacks them. */
 static const char *const atvi_cfg_usual[][2] = {
     {"architectures", "[\"GPTNeoForCausalLM\"]"}, {"activation_function", "\"gelu_new\""}, {"resid_dropout", "0.0"},
     {"embed_dropout", "0.0"}, {"attention_dropout", "0.0"}, {"classifier_dropout", "0.0"}, {"use_cache", "true"}
@@ -5674,13 +5698,15 @@ static int atvi_cfg_listed(const atvi_jnode *key, const char *const *list, int n
     return 0;
 }
 
-static atv_result atvi_cfg_bad(const atvi_cfg *c, const char *where, const char *key, const atvi_jnode *value, const char *why) {
-    return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: %s%s=%.*s %s", c->what, where, key, (int)ATVI_MIN(value->size, 60), value->text, why);
+static atv_result atvi_cfg_bad(const atvi_cfg *c, const char *where, const char *key, const atvi_jnode *value,
+                               const char *why) {
+    return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: %s%s=%.*s %s", c->what, where, key, (int)ATVI_MIN(value->size, 60),
+                     value->text, why);
 }
 
 static atv_result atvi_cfg_refuse(const atvi_cfg *c, const char *key, const atvi_jnode *value) {
-    return atvi_fail(c->ctx, ATV_ERR_UNSUPPORTED, "%s: %s=%.*s is not done here", c->what, key, (int)ATVI_MIN(value->size, 60),
-                     value->text);
+    return atvi_fail(c->ctx, ATV_ERR_UNSUPPORTED, "%s: %s=%.*s is not done here", c->what, key,
+                     (int)ATVI_MIN(value->size, 60), value->text);
 }
 
 /* A member, NULL when it is missing or null. `where` is what messages put before the key. */
@@ -5689,18 +5715,21 @@ static const atvi_jnode *atvi_cfg_get(const atvi_jnode *object, const char *key)
     return node && node->type == ATVI_JSON_NULL ? NULL : node;
 }
 
-static atv_result atvi_cfg_int(const atvi_cfg *c, const atvi_jnode *object, const char *where, const char *key, int min, int *out) {
+static atv_result atvi_cfg_int(const atvi_cfg *c, const atvi_jnode *object, const char *where, const char *key, int min,
+                               int *out) {
     const atvi_jnode *node = atvi_cfg_get(object, key);
     int64_t value;
     if (!node) return ATV_OK;
     if (!atvi_json_int(node, &value) || value < min || value > INT_MAX)
-        return atvi_cfg_bad(c, where, key, node, min > 0 ? "is not a whole number above 0" : "is not a whole number of 0 or more");
+        return atvi_cfg_bad(c, where, key, node,
+                            min > 0 ? "is not a whole number above 0" : "is not a whole number of 0 or more");
     *out = (int)value;
     return ATV_OK;
 }
 
 /* Exactly n numbers. */
-static atv_result atvi_cfg_ints(atvi_cfg *c, const atvi_jnode *object, const char *where, const char *key, int n, const int **out) {
+static atv_result atvi_cfg_ints(atvi_cfg *c, const atvi_jnode *object, const char *where, const char *key, int n,
+                                const int **out) {
     const atvi_jnode *node = atvi_cfg_get(object, key);
     int *to = c->ints + c->n_ints;
     int i;
@@ -5710,8 +5739,8 @@ static atv_result atvi_cfg_ints(atvi_cfg *c, const atvi_jnode *object, const cha
     for (i = 0; i < n; i++) {
         int64_t value;
         if (!atvi_json_int(node + 1 + i, &value) || value < 0 || value > INT_MAX)
-            return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: %s%s[%d]=%.*s is not a whole number of 0 or more", c->what, where, key, i,
-                             (int)ATVI_MIN(node[1 + i].size, 60), node[1 + i].text);
+            return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: %s%s[%d]=%.*s is not a whole number of 0 or more", c->what, where,
+                             key, i, (int)ATVI_MIN(node[1 + i].size, 60), node[1 + i].text);
         to[i] = (int)value;
     }
     c->n_ints += n;
@@ -5773,14 +5802,15 @@ static atv_result atvi_cfg_windows(atvi_cfg *c) {
     for (i = 0, item = kinds ? kinds + 1 : NULL; kinds && i < L; i++, item += item->span) {
         ATVI_TRY(atvi_cfg_kind(c, "attention_layers", item, &kind));
         if (types && window[i] != kind)
-            return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: attention_layers[%d]=%.*s disagrees with attention_types", c->what, i,
-                             (int)item->size, item->text);
+            return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: attention_layers[%d]=%.*s disagrees with attention_types", c->what,
+                             i, (int)item->size, item->text);
         window[i] = kind;
     }
     ATVI_TRY(atvi_cfg_ints(c, c->json.nodes, "", "windows", L, &exact));
     for (i = 0; exact && i < L; i++) {
         if ((types || kinds) && (window[i] == 0) != (exact[i] == 0))
-            return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: windows[%d]=%d disagrees with attention_layers", c->what, i, exact[i]);
+            return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: windows[%d]=%d disagrees with attention_layers", c->what, i,
+                             exact[i]);
         window[i] = exact[i];
     }
     if (!types && !kinds && !exact) return ATV_OK;
@@ -5801,7 +5831,8 @@ static atv_result atvi_cfg_layers(atvi_cfg *c) {
         atv_layer *layer = &c->layers[i];
         char where[32];
         snprintf(where, sizeof where, "layers[%d].", i);
-        if (item->type != ATVI_JSON_OBJECT) return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: layers[%d] is not an object", c->what, i);
+        if (item->type != ATVI_JSON_OBJECT)
+            return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: layers[%d] is not an object", c->what, i);
         for (j = 0, key = item + 1; j < item->count; j++, key += 1 + key[1].span)
             if (!atvi_cfg_listed(key, atvi_cfg_layer_fields, ATVI_LENGTH(atvi_cfg_layer_fields)))
                 return atvi_fail(c->ctx, ATV_ERR_UNSUPPORTED, "%s: %s%.*s is not done here", c->what, where,
@@ -5839,7 +5870,7 @@ static atv_result atvi_cfg_check(const atvi_cfg *c) {
     if (!node) return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: model_type is missing", c->what);
     if (!atvi_json_equal(node, "gpt_neo")) return atvi_cfg_refuse(c, "model_type", node);
     node = atvi_cfg_get(root, "activation_function");
-    if (node && !atvi_json_equal(node, "gelu_new") && !atvi_json_equal(node, "gelu_pytorch_tanh"))     /* one function, two names */
+    if (node && !atvi_json_equal(node, "gelu_new") && !atvi_json_equal(node, "gelu_pytorch_tanh"))   /* the same function */
         return atvi_cfg_refuse(c, "activation_function", node);
     node = atvi_cfg_get(root, "tie_word_embeddings");
     if (node && node->type != ATVI_JSON_TRUE) return atvi_cfg_refuse(c, "tie_word_embeddings", node);
@@ -5881,11 +5912,14 @@ static atv_result atvi_cfg_fields(atvi_cfg *c) {
     if (!f->num_heads) f->num_heads = H;
     for (i = 0; i < 4; i++) if (!*to[i]) return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: %s is missing", c->what, needed[i]);
     if (L && L != f->num_layers)
-        return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: num_hidden_layers=%d disagrees with num_layers=%d", c->what, L, f->num_layers);
+        return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: num_hidden_layers=%d disagrees with num_layers=%d", c->what, L,
+                         f->num_layers);
     if (H && H != f->num_heads)
-        return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: num_attention_heads=%d disagrees with num_heads=%d", c->what, H, f->num_heads);
+        return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: num_attention_heads=%d disagrees with num_heads=%d", c->what, H,
+                         f->num_heads);
     if (f->num_layers > ATVI_CFG_MAX_LAYERS)
-        return atvi_fail(c->ctx, ATV_ERR_UNSUPPORTED, "%s: num_layers=%d is more than %d", c->what, f->num_layers, ATVI_CFG_MAX_LAYERS);
+        return atvi_fail(c->ctx, ATV_ERR_UNSUPPORTED, "%s: num_layers=%d is more than %d", c->what, f->num_layers,
+                         ATVI_CFG_MAX_LAYERS);
     c->ints = (int *)atvi_alloc(c->ctx, atvi_size((size_t)root->span + (size_t)f->num_layers, sizeof(int), 0));
     if (!c->ints) return ATV_ERR_MEMORY;                    /* an element of an array is a node; windows are L more */
     f->window_size = 256;
@@ -5977,9 +6011,8 @@ static void atvi_cfg_put_double(atvi_buf *buf, const char *key, double value) {
 }
 
 static void atvi_cfg_put_map(atvi_buf *buf, const atv_layer *layer) {
-    int h;
-    for (h = 0; h < layer->num_heads; h++)
-        atvi_buf_format(buf, "%s%d", h ? ", " : "[", atv_kv_of_head(layer->num_heads, layer->num_key_value_heads, layer->kv_of_head, h));
+    int h, H = layer->num_heads, G = layer->num_key_value_heads;
+    for (h = 0; h < H; h++) atvi_buf_format(buf, "%s%d", h ? ", " : "[", atv_kv_of_head(H, G, layer->kv_of_head, h));
     atvi_buf_text(buf, "]");
 }
 
@@ -5993,26 +6026,29 @@ static int atvi_cfg_value_dim(const atv_layer *layer) { return layer->value_dim 
 
 static void atvi_cfg_put_kinds(atvi_buf *buf, const atv_config *f, int n) {
     int i;
-    for (i = 0; i < n; i++) atvi_buf_text(buf, i ? (atv_config_layer(f, i).window_size ? ", \"local\"" : ", \"global\"")
-                                                 : (atv_config_layer(f, i).window_size ? "[\"local\"" : "[\"global\""));
+    for (i = 0; i < n; i++)
+        atvi_buf_format(buf, "%s\"%s\"", i ? ", " : "[", atv_config_layer(f, i).window_size ? "local" : "global");
     atvi_buf_text(buf, "]");
 }
 
 /* Windows, key/value heads and layers, in the plainest fields that can say them. */
 static void atvi_cfg_put_layers(atvi_buf *buf, const atv_config *f) {
     atv_layer first = atv_config_layer(f, 0);
-    int i, L = f->num_layers, window = 0, windows = 0, differ = atvi_cfg_value_dim(&first) != first.head_dim, shared = 0, period = 1;
+    int differ = atvi_cfg_value_dim(&first) != first.head_dim;
+    int i, L = f->num_layers, window = 0, windows = 0, shared = 0, period = 1;
     for (i = 0; i < L; i++) {
         atv_layer layer = atv_config_layer(f, i);
         differ |= layer.num_heads != first.num_heads || layer.num_key_value_heads != first.num_key_value_heads ||
                   layer.head_dim != first.head_dim || atvi_cfg_value_dim(&layer) != first.head_dim ||
-                  layer.intermediate_size != first.intermediate_size || (!differ && !atvi_cfg_same_map(&layer, first.kv_of_head));
+                  layer.intermediate_size != first.intermediate_size ||
+                  (!differ && !atvi_cfg_same_map(&layer, first.kv_of_head));
         shared |= layer.kv_layer != i;
         windows |= window && layer.window_size && layer.window_size != window;
         if (!window) window = layer.window_size;
     }
     for (; period < L; period++) {                          /* of the pattern of global and local layers */
-        for (i = period; i < L && !atv_config_layer(f, i).window_size == !atv_config_layer(f, i - period).window_size; i++) {}
+        for (i = period; i < L; i++)
+            if (!atv_config_layer(f, i).window_size != !atv_config_layer(f, i - period).window_size) break;
         if (i == L && L % period == 0) break;
     }
     atvi_cfg_put(buf, "num_heads", first.num_heads);
@@ -6030,8 +6066,10 @@ static void atvi_cfg_put_layers(atvi_buf *buf, const atv_config *f) {
         atvi_cfg_key(buf, "layers");
         for (i = 0; i < L; i++) {
             atv_layer layer = atv_config_layer(f, i);
-            atvi_buf_format(buf, "%s\n    {\"num_heads\": %d, \"num_key_value_heads\": %d, \"head_dim\": %d, \"value_dim\": %d, ",
-                            i ? "," : "[", layer.num_heads, layer.num_key_value_heads, layer.head_dim, atvi_cfg_value_dim(&layer));
+            atvi_buf_format(buf,
+                            "%s\n    {\"num_heads\": %d, \"num_key_value_heads\": %d, \"head_dim\": %d, \"value_dim\": %d, ",
+                            i ? "," : "[", layer.num_heads, layer.num_key_value_heads, layer.head_dim,
+                            atvi_cfg_value_dim(&layer));
             atvi_buf_format(buf, "\"intermediate_size\": %d, \"window_size\": %d, \"kv_layer\": %d", layer.intermediate_size,
                             layer.window_size, layer.kv_layer);
             if (!atvi_cfg_same_map(&layer, NULL)) {
@@ -6059,6 +6097,12 @@ static void atvi_cfg_put_layers(atvi_buf *buf, const atv_config *f) {
     }
 }
 
+/* As it stands in its file, a string with its quotes. */
+static void atvi_cfg_put_raw(atvi_buf *buf, const atvi_jnode *node) {
+    size_t quotes = node->type == ATVI_JSON_STRING;
+    atvi_buf_put(buf, node->text - quotes, node->size + 2 * quotes);
+}
+
 /* text: the config.json that the model came from, NULL when it came from none. */
 static atv_result atvi_cfg_write(atvi_buf *buf, const atv_config *f, const char *text, size_t size, const char *dtype) {
     const atvi_jnode *root = NULL, *key, *node;
@@ -6070,11 +6114,12 @@ static atv_result atvi_cfg_write(atvi_buf *buf, const atv_config *f, const char 
     }
     atvi_cfg_key(buf, "model_type");
     atvi_buf_text(buf, "\"gpt_neo\"");
-    for (i = 0; i < ATVI_LENGTH(atvi_cfg_usual); i++)
-        if (!atvi_json_get(root, atvi_cfg_usual[i][0])) {
-            atvi_cfg_key(buf, atvi_cfg_usual[i][0]);
-            atvi_buf_text(buf, atvi_cfg_usual[i][1]);
-        }
+    for (i = 0; i < ATVI_LENGTH(atvi_cfg_usual); i++) {
+        node = atvi_json_get(root, atvi_cfg_usual[i][0]);
+        atvi_cfg_key(buf, atvi_cfg_usual[i][0]);
+        if (node) atvi_cfg_put_raw(buf, node);
+        else atvi_buf_text(buf, atvi_cfg_usual[i][1]);
+    }
     atvi_cfg_put(buf, "vocab_size", f->vocab_size);
     atvi_cfg_put(buf, "max_position_embeddings", f->max_position_embeddings);
     atvi_cfg_put(buf, "hidden_size", f->hidden_size);
@@ -6090,13 +6135,13 @@ static atv_result atvi_cfg_write(atvi_buf *buf, const atv_config *f, const char 
     atvi_cfg_key(buf, atvi_json_get(root, "dtype") && !atvi_json_get(root, "torch_dtype") ? "dtype" : "torch_dtype");
     atvi_buf_format(buf, "\"%s\"", dtype);
     for (i = 0, key = root ? root + 1 : NULL; root && i < root->count; i++, key += 1 + key[1].span) {
-        if (atvi_cfg_listed(key, atvi_cfg_ours, ATVI_LENGTH(atvi_cfg_ours))) continue;
-        atvi_buf_text(buf, ",\n  \"");
-        atvi_buf_put(buf, key->text, key->size);
-        atvi_buf_text(buf, "\": ");
-        node = key + 1;
-        if (node->type == ATVI_JSON_STRING) atvi_buf_put(buf, node->text - 1, node->size + 2);          /* with its quotes */
-        else atvi_buf_put(buf, node->text, node->size);
+        int j = 0;
+        while (j < ATVI_LENGTH(atvi_cfg_usual) && !atvi_json_equal(key, atvi_cfg_usual[j][0])) j++;
+        if (j < ATVI_LENGTH(atvi_cfg_usual) || atvi_cfg_listed(key, atvi_cfg_ours, ATVI_LENGTH(atvi_cfg_ours))) continue;
+        atvi_buf_text(buf, ",\n  ");
+        atvi_cfg_put_raw(buf, key);
+        atvi_buf_text(buf, ": ");
+        atvi_cfg_put_raw(buf, key + 1);
     }
     atvi_buf_text(buf, "\n}\n");
     if (text) atvi_json_free(&json);
@@ -6136,7 +6181,8 @@ static atv_result atvi_weights_entry(atvi_weights *w, const char *dir, const atv
     char *path, *end = name;
     atv_result r;
     int i;
-    if (value->type != ATVI_JSON_STRING || !atvi_st_string(value, &end) || !name[0] || strpbrk(name, "/\\:") || strstr(name, ".."))
+    if (value->type != ATVI_JSON_STRING || !atvi_st_string(value, &end) || !name[0] || strpbrk(name, "/\\:") ||
+        strstr(name, ".."))
         return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: weight_map: %.*s is not the plain name of a file", w->what,
                          (int)ATVI_MIN(value->size, 100), value->text);
     path = atvi_path(ctx, dir, name);
@@ -6202,7 +6248,8 @@ static atv_result atvi_weights_open(atvi_weights *w, const char *dir, const char
         r = atvi_map(ctx, pickle, &data, &size);
         if (r == ATV_OK) {
             atvi_unmap(ctx, data, size);
-            r = atvi_fail(ctx, ATV_ERR_UNSUPPORTED, "%s: only safetensors are read; convert it (save_pretrained with safe_serialization=True)",
+            r = atvi_fail(ctx, ATV_ERR_UNSUPPORTED,
+                          "%s: only safetensors are read; convert it (save_pretrained with safe_serialization=True)",
                           pickle);
         } else {
             length = ATVI_MIN(strlen(file), (size_t)200);
@@ -6224,35 +6271,38 @@ static int atvi_weights_equal(const atv_tensor *file, const atv_tensor *held) {
     int64_t at, m, n = atv_tensor_count(file);
     for (at = 0; at < n; at += m) {
         m = ATVI_MIN(n - at, (int64_t)(sizeof chunk / sizeof chunk[0]));
-        atvi_convert((char *)chunk, ATV_REAL, 1, (const char *)file->data + at * (int64_t)atv_dtype_size(file->dtype), file->dtype, 1, m);
+        atvi_convert((char *)chunk, ATV_REAL, 1, (const char *)file->data + at * (int64_t)atv_dtype_size(file->dtype),
+                     file->dtype, 1, m);
         if (memcmp(chunk, (const atv_real *)held->data + at, (size_t)m * sizeof *chunk) != 0) return 0;
     }
     return 1;
 }
 
 /* The model's tensor of that name, with or without its prefix; -1: none. */
-static atv_result atvi_weights_find(const atv_model *model, const char *name, int *out) {
-    int i, n = atv_model_num_tensors(model);
+static int atvi_weights_find(const atv_model *model, const char *name) {
     static const char prefix[] = "transformer.";
-    *out = -1;
-    for (i = 0; i < n; i++) {
+    size_t skip = sizeof prefix - 1;
+    int i;
+    for (i = 0; i < atv_model_num_tensors(model); i++) {
         const char *have = atv_model_tensor(model, i).name;
-        if (strcmp(have, name) != 0 && (strncmp(have, prefix, sizeof prefix - 1) != 0 || strcmp(have + sizeof prefix - 1, name) != 0)) continue;
-        *out = i;
-        return ATV_OK;
+        if (strcmp(have, name) == 0 || (strncmp(have, prefix, skip) == 0 && strcmp(have + skip, name) == 0)) return i;
     }
-    return ATV_OK;
+    return -1;
 }
 
-static atv_result atvi_weights_take(atv_ctx *ctx, const char *what, const atv_named_tensor *from, const atv_model *model, char *seen) {
+static atv_result atvi_weights_take(atv_ctx *ctx, const char *what, const atv_named_tensor *from, const atv_model *model,
+                                    char *seen) {
     static const char head[] = "lm_head.weight";
     int is_head = strcmp(from->name, head) == 0, i;
     atv_named_tensor to;
-    if (atvi_ends_with(from->name, "attn.attention.bias") || atvi_ends_with(from->name, "attn.attention.masked_bias")) return ATV_OK;
-    ATVI_TRY(atvi_weights_find(model, is_head ? "wte.weight" : from->name, &i));
-    if (i < 0) return atvi_fail(ctx, ATV_ERR_UNSUPPORTED, "%s: tensor \"%.120s\" is not one of this model's", what, from->name);
+    if (atvi_ends_with(from->name, "attn.attention.bias") ||
+        atvi_ends_with(from->name, "attn.attention.masked_bias")) return ATV_OK;
+    i = atvi_weights_find(model, is_head ? "wte.weight" : from->name);
+    if (i < 0)
+        return atvi_fail(ctx, ATV_ERR_UNSUPPORTED, "%s: tensor \"%.120s\" is not one of this model's", what, from->name);
     to = atv_model_tensor(model, i);
-    if (!is_head && seen[i]++) return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: tensor \"%.120s\" is there twice", what, from->name);
+    if (!is_head && seen[i]++)
+        return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: tensor \"%.120s\" is there twice", what, from->name);
     if (!atvi_is_float(from->tensor.dtype))
         return atvi_fail(ctx, ATV_ERR_UNSUPPORTED, "%s: tensor \"%.120s\": dtype=%s is no weight's", what, from->name,
                          atv_dtype_name(from->tensor.dtype));
@@ -6260,8 +6310,10 @@ static atv_result atvi_weights_take(atv_ctx *ctx, const char *what, const atv_na
         return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: tensor \"%.120s\": shape is %s, config.json needs %s", what, from->name,
                          atvi_shape_text(&from->tensor).text, atvi_shape_text(&to.tensor).text);
     if (!is_head) return atv_tensor_copy(ctx, &to.tensor, &from->tensor);
+    if (!seen[i]) return ATV_OK;                            /* without wte there is nothing to compare, and loading fails */
     if (!atvi_weights_equal(&from->tensor, &to.tensor))
-        return atvi_fail(ctx, ATV_ERR_UNSUPPORTED, "%s: tensor \"%s\" differs from wte.weight, but the head is tied here", what, head);
+        return atvi_fail(ctx, ATV_ERR_UNSUPPORTED, "%s: tensor \"%s\" differs from wte.weight, but the head is tied here",
+                         what, head);
     return ATV_OK;
 }
 
@@ -6278,14 +6330,15 @@ static atv_result atvi_weights_load(const atvi_weights *w, atv_model *model, cha
     for (i = 0; i < atv_model_num_tensors(model); i++)
         if (!seen[i]) {
             atv_named_tensor need = atv_model_tensor(model, i);
-            return atvi_fail(w->ctx, ATV_ERR_FORMAT, "%s: tensor \"%s\" is missing, config.json needs it as %s", w->what, need.name,
-                             atvi_shape_text(&need.tensor).text);
+            return atvi_fail(w->ctx, ATV_ERR_FORMAT, "%s: tensor \"%s\" is missing, config.json needs it as %s", w->what,
+                             need.name, atvi_shape_text(&need.tensor).text);
         }
     return ATV_OK;
 }
 
 /* config_text: as it was read, kept for saving. */
-static atv_result atvi_model_build(const atvi_cfg *c, const char *config_text, size_t config_size, const atvi_weights *w, atv_model **out) {
+static atv_result atvi_model_build(const atvi_cfg *c, const char *config_text, size_t config_size, const atvi_weights *w,
+                                   atv_model **out) {
     atv_ctx *ctx = c->ctx;
     atv_model *model;
     size_t bytes;
@@ -6412,7 +6465,8 @@ ATVDEF atv_result atv_model_save(const atv_model *model, const char *dir, const 
     config.ctx = ctx;
     if (!desc) desc = &plain;
     if (desc->dtype != ATV_F32 && desc->dtype != ATV_BF16 && desc->dtype != ATV_F16)
-        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s: dtype=%s is not one of F32, BF16, F16", dir, atv_dtype_name(desc->dtype));
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s: dtype=%s is not one of F32, BF16, F16", dir,
+                         atv_dtype_name(desc->dtype));
     tensors = (atv_named_tensor *)atvi_alloc(ctx, atvi_size((size_t)n, sizeof *tensors, 0));
     file = tensors ? atvi_path(ctx, dir, "model.safetensors") : NULL;
     path = file ? atvi_path(ctx, dir, "config.json") : NULL;
@@ -6517,7 +6571,8 @@ static const uint16_t atvi_unicode[] = {
 };
 /* made by tools/make_unicode.py, end */
 
-enum { ATVI_OTHER, ATVI_LETTER, ATVI_NUMBER, ATVI_SPACE };  /* the lowest two bits of a class; the third: \w besides letters */
+/* The lowest two bits of a class; the third is set for what is \w without being a letter. */
+enum { ATVI_OTHER, ATVI_LETTER, ATVI_NUMBER, ATVI_SPACE };
 
 enum {                                                      /* flags of a token */
     ATVI_TOKEN = 1,
@@ -6572,7 +6627,7 @@ struct atv_tokenizer {
     atvi_merge *merges;
     int n_merges, merge_room;
     atvi_table ranks;                                         /* left << 32 | right to the merge's number + 1 */
-    atvi_table tries[2];                                      /* added tokens: node << 8 | byte to the next node; 1 is the root */
+    atvi_table tries[2];                                      /* added tokens: node << 8 | byte to the next node; root 1 */
     int32_t *ends[2];                                       /* [nodes] the id + 1 of the token that ends there */
     unsigned char starts[2][256];                           /* bytes that begin one */
     int32_t byte_id[256];                                   /* -1: none */
@@ -6654,17 +6709,14 @@ static void atvi_table_free(atv_ctx *ctx, atvi_table *map) {
 
 #define ATVI_PAIR(left, right) ((uint64_t)(uint32_t)(left) << 32 | (uint32_t)(right))
 
-/* Room for one more element of an array that doubles; 0: no memory. */
-static int atvi_grow(atv_ctx *ctx, void **array, int n, int *room, size_t size) {
+/* The array of n elements, with room for one more; NULL: no memory, and it stays as it was. */
+static void *atvi_grow(atv_ctx *ctx, void *array, int n, int *room, size_t size) {
     int more = *room ? *room * 2 : 256;
-    void *p;
-    if (n < *room) return 1;
-    if (*room > INT_MAX / 2) { atvi_fail(ctx, ATV_ERR_MEMORY, "no memory for more than %d entries", n); return 0; }
-    p = atvi_realloc(ctx, *array, atvi_size((size_t)n, size, 0), atvi_size((size_t)more, size, 0));
-    if (!p) return 0;
-    *array = p;
-    *room = more;
-    return 1;
+    if (n < *room) return array;
+    if (*room > INT_MAX / 2) { atvi_fail(ctx, ATV_ERR_MEMORY, "no memory for more than %d entries", n); return NULL; }
+    array = atvi_realloc(ctx, array, atvi_size((size_t)n, size, 0), atvi_size((size_t)more, size, 0));
+    if (array) *room = more;
+    return array;
 }
 
 static uint32_t atvi_byte_to_char(int b) {
@@ -6726,7 +6778,8 @@ static atv_result atvi_token_add(atv_tokenizer *t, int id, const char *bytes, in
     if (id >= room) {
         atvi_token *tokens;
         while (room <= id) room = room ? room * 2 : 1024;
-        tokens = (atvi_token *)atvi_realloc(t->ctx, t->tokens, (size_t)t->n_tokens * sizeof *tokens, (size_t)room * sizeof *tokens);
+        tokens = (atvi_token *)atvi_realloc(t->ctx, t->tokens, (size_t)t->n_tokens * sizeof *tokens,
+                                            (size_t)room * sizeof *tokens);
         if (!tokens) return ATV_ERR_MEMORY;
         t->tokens = tokens;
         t->token_room = room;
@@ -6754,7 +6807,9 @@ static atv_result atvi_token_add(atv_tokenizer *t, int id, const char *bytes, in
 }
 
 static atv_result atvi_merge_add(atv_tokenizer *t, int left, int right, int product) {
-    if (!atvi_grow(t->ctx, (void **)&t->merges, t->n_merges, &t->merge_room, sizeof *t->merges)) return ATV_ERR_MEMORY;
+    atvi_merge *merges = (atvi_merge *)atvi_grow(t->ctx, t->merges, t->n_merges, &t->merge_room, sizeof *merges);
+    if (!merges) return ATV_ERR_MEMORY;
+    t->merges = merges;
     t->merges[t->n_merges].left = left;
     t->merges[t->n_merges].right = right;
     t->merges[t->n_merges].product = product;
@@ -6770,8 +6825,11 @@ static atv_result atvi_trie_add(atv_tokenizer *t, int which, int id, int *n_node
         if (!next) return ATV_ERR_MEMORY;
         if (*next == 0) *next = ++*n_nodes;
         node = *next;
-        while (node >= *room)
-            if (!atvi_grow(t->ctx, (void **)&t->ends[which], *room, room, sizeof **t->ends)) return ATV_ERR_MEMORY;
+        if (node >= *room) {
+            int32_t *ends = (int32_t *)atvi_grow(t->ctx, t->ends[which], *room, room, sizeof *ends);
+            if (!ends) return ATV_ERR_MEMORY;
+            t->ends[which] = ends;
+        }
     }
     t->ends[which][node] = id + 1;
     t->starts[which][(unsigned char)bytes[0]] = 1;
@@ -7065,9 +7123,10 @@ static atv_result atvi_encode_split(atv_tokenizer *t, int which, const char *tex
         size_t p, from, to = at;
         int node = 1, id = -1, flags;
         if (!t->starts[which][(unsigned char)text[at]]) { at++; continue; }
-        for (p = at; p < size && (node = atvi_table_get(&t->tries[which], (uint64_t)node << 8 | (unsigned char)text[p])) != 0;) {
-            p++;
-            if (t->ends[which][node] != 0) { id = t->ends[which][node] - 1; to = p; }
+        for (p = at; p < size; p++) {
+            node = atvi_table_get(&t->tries[which], (uint64_t)node << 8 | (unsigned char)text[p]);
+            if (node == 0) break;
+            if (t->ends[which][node] != 0) { id = t->ends[which][node] - 1; to = p + 1; }
         }
         if (id < 0) { at++; continue; }
         flags = t->tokens[id].flags;
@@ -7090,7 +7149,8 @@ static atv_result atvi_encode_split(atv_tokenizer *t, int which, const char *tex
     return done < size ? atvi_encode_split(t, which + 1, text + done, size - done, out) : ATV_OK;
 }
 
-ATVDEF atv_result atv_tokenizer_encode(atv_tokenizer *t, const char *text, size_t size, int32_t *ids, size_t cap, size_t *n) {
+ATVDEF atv_result atv_tokenizer_encode(atv_tokenizer *t, const char *text, size_t size, int32_t *ids, size_t cap,
+                                       size_t *n) {
     atvi_ids out;
     atv_result result;
     int i, complete = t->unk >= 0;
@@ -7113,7 +7173,8 @@ ATVDEF atv_result atv_tokenizer_decode(const atv_tokenizer *t, const int32_t *id
     size_t i, n = 0;
     for (i = 0; i < n_ids; i++)
         if (ids[i] < 0 || ids[i] >= t->n_tokens || !t->tokens[ids[i]].flags)
-            return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "ids[%lu]=%ld is not in the vocabulary", (unsigned long)i, (long)ids[i]);
+            return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "ids[%lu]=%ld is not in the vocabulary", (unsigned long)i,
+                             (long)ids[i]);
     if (!text) cap = 0;
     for (i = 0; i < n_ids; i++) {
         const atvi_token *token = &t->tokens[ids[i]];
@@ -7159,7 +7220,8 @@ enum { ATVI_HOLES = 65536 };                                /* ids that a vocabu
 
 /* A string's value in buf, with a 0 after it. */
 static atv_result atvi_json_take(atvi_buf *buf, const atvi_jnode *node, int *size) {
-    if (node->size > INT_MAX / 4) return atvi_fail(buf->ctx, ATV_ERR_FORMAT, "a string of %lu bytes", (unsigned long)node->size);
+    if (node->size > INT_MAX / 4)
+        return atvi_fail(buf->ctx, ATV_ERR_FORMAT, "a string of %lu bytes", (unsigned long)node->size);
     buf->size = 0;
     atvi_buf_put(buf, node->text, node->size);              /* makes the room; the value is no longer than its source */
     atvi_buf_put(buf, "", 1);
@@ -7172,11 +7234,12 @@ static atv_result atvi_json_take(atvi_buf *buf, const atvi_jnode *node, int *siz
 
 static int atvi_json_null(const atvi_jnode *node) { return !node || node->type == ATVI_JSON_NULL; }
 
-/* A member that is true or false; `otherwise` when it is missing. */
-static atv_result atvi_json_flag(atv_ctx *ctx, const char *what, const atvi_jnode *object, const char *key, int otherwise, int *out) {
+/* A member that is true or false; `otherwise` when it is missing or null. */
+static atv_result atvi_json_flag(atv_ctx *ctx, const char *what, const atvi_jnode *object, const char *key, int otherwise,
+                                 int *out) {
     const atvi_jnode *node = atvi_json_get(object, key);
-    *out = node ? node->type == ATVI_JSON_TRUE : otherwise;
-    if (node && node->type != ATVI_JSON_TRUE && node->type != ATVI_JSON_FALSE)
+    *out = atvi_json_null(node) ? otherwise : node->type == ATVI_JSON_TRUE;
+    if (!atvi_json_null(node) && node->type != ATVI_JSON_TRUE && node->type != ATVI_JSON_FALSE)
         return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: %s=%.*s is neither true nor false", what, key, ATVI_NODE(node));
     return ATV_OK;
 }
@@ -7189,7 +7252,8 @@ static char *atvi_copy_text(atv_ctx *ctx, const char *text, size_t size) {
 
 static int atvi_known(const atv_tokenizer *t, int64_t id) { return id >= 0 && id < t->n_tokens && t->tokens[id].flags != 0; }
 
-static atv_result atvi_read_vocab(atv_tokenizer *t, const char *what, const atvi_jnode *vocab, int64_t limit, atvi_buf *buf) {
+static atv_result atvi_read_vocab(atv_tokenizer *t, const char *what, const atvi_jnode *vocab, int64_t limit,
+                                  atvi_buf *buf) {
     const atvi_jnode *key;
     int i, size, bytes;
     if (!vocab || vocab->type != ATVI_JSON_OBJECT)
@@ -7201,7 +7265,8 @@ static atv_result atvi_read_vocab(atv_tokenizer *t, const char *what, const atvi
             return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: vocab \"%.*s\"=%.*s is no id from 0 to %ld", what, ATVI_NODE(key),
                              ATVI_NODE(key + 1), (long)limit - 1);
         if (atvi_known(t, id))
-            return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: vocab \"%.*s\"=%ld: another entry has this id", what, ATVI_NODE(key), (long)id);
+            return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: vocab \"%.*s\"=%ld: another entry has this id", what,
+                             ATVI_NODE(key), (long)id);
         ATVI_TRY(atvi_json_take(buf, key, &size));
         bytes = atvi_written_to_bytes(buf->data, size);
         if (atvi_token_find(t, buf->data, bytes < 0 ? size : bytes, bytes < 0) >= 0)
@@ -7221,8 +7286,8 @@ static int atvi_written_find(const atv_tokenizer *t, atvi_buf *buf, int size) {
 }
 
 /* An added token: its text is itself, even where the vocabulary would read it as bytes. id -1: that of the vocabulary. */
-static atv_result atvi_add_added(atv_tokenizer *t, const char *what, const char *text, int size, int64_t id, int64_t limit, int flags,
-                                 atvi_buf *buf) {
+static atv_result atvi_add_added(atv_tokenizer *t, const char *what, const char *text, int size, int64_t id, int64_t limit,
+                                 int flags, atvi_buf *buf) {
     int found, literal = atvi_plain(text, size) ? 0 : ATVI_TOKEN_LITERAL;
     atvi_token *token;
     buf->size = 0;
@@ -7231,15 +7296,16 @@ static atv_result atvi_add_added(atv_tokenizer *t, const char *what, const char 
     found = atvi_written_find(t, buf, size);
     if (id < 0) id = found;
     if (id < 0 || id >= limit)
-        return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: added token \"%.80s\": id %ld is not from 0 to %ld", what, text, (long)id,
-                         (long)limit - 1);
+        return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: added token \"%.80s\": id %ld is not from 0 to %ld", what, text,
+                         (long)id, (long)limit - 1);
     if (found >= 0 && found != id)
-        return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: added token \"%.80s\" has id %ld, but %d in the vocabulary", what, text,
-                         (long)id, found);
+        return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: added token \"%.80s\" has id %ld, but %d in the vocabulary", what,
+                         text, (long)id, found);
     flags |= ATVI_TOKEN_ADDED | literal;
     if (found < 0) {
         if (atvi_known(t, id))
-            return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: added token \"%.80s\": another entry has its id %ld", what, text, (long)id);
+            return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: added token \"%.80s\": another entry has its id %ld", what, text,
+                             (long)id);
         return atvi_token_add(t, (int)id, text, size, flags);
     }
     token = &t->tokens[id];
@@ -7256,7 +7322,8 @@ static atv_result atvi_add_added(atv_tokenizer *t, const char *what, const char 
     return ATV_OK;
 }
 
-static atv_result atvi_read_added(atv_tokenizer *t, const char *what, const atvi_jnode *object, int64_t id, int64_t limit, atvi_buf *buf) {
+static atv_result atvi_read_added(atv_tokenizer *t, const char *what, const atvi_jnode *object, int64_t id, int64_t limit,
+                                  atvi_buf *buf) {
     static const struct { const char *name; int flag; } options[] = {
         { "special", ATVI_TOKEN_SPECIAL }, { "lstrip", ATVI_TOKEN_LSTRIP }, { "rstrip", ATVI_TOKEN_RSTRIP },
         { "single_word", ATVI_TOKEN_WORD }, { "normalized", ATVI_TOKEN_NORMALIZED }
@@ -7281,8 +7348,8 @@ static atv_result atvi_read_added(atv_tokenizer *t, const char *what, const atvi
 }
 
 /* One merge, as written. What does not fit the vocabulary is left out, as published files have such. */
-static atv_result atvi_read_merge(atv_tokenizer *t, const char *what, int number, const char *left, int n_left, const char *right,
-                                  int n_right, atvi_buf *buf) {
+static atv_result atvi_read_merge(atv_tokenizer *t, const char *what, int number, const char *left, int n_left,
+                                  const char *right, int n_right, atvi_buf *buf) {
     int l, r = -1, ids[3] = { -1, -1, -1 };
     buf->size = 0;
     atvi_buf_put(buf, left, (size_t)n_left);
@@ -7300,18 +7367,21 @@ static atv_result atvi_read_merge(atv_tokenizer *t, const char *what, int number
         if (ids[2] >= 0) t->tokens[ids[2]].flags |= ATVI_TOKEN_MADE;
     }
     if (ids[0] >= 0 && ids[1] >= 0 && ids[2] >= 0) return atvi_merge_add(t, ids[0], ids[1], ids[2]);
-    atvi_log(t->ctx, ATV_LOG_WARNING, "%s: merge %d, \"%.*s %.*s\", is skipped: its %s is not in the vocabulary", what, number,
-             ATVI_MIN(n_left, 80), left, ATVI_MIN(n_right, 80), right, ids[0] < 0 || ids[1] < 0 ? "part" : "product");
+    atvi_log(t->ctx, ATV_LOG_WARNING, "%s: merge %d, \"%.*s %.*s\", is skipped: its %s is not in the vocabulary", what,
+             number, ATVI_MIN(n_left, 80), left, ATVI_MIN(n_right, 80), right,
+             ids[0] < 0 || ids[1] < 0 ? "part" : "product");
     return ATV_OK;
 }
 
 /* "a b", between the first space and the only one. */
-static atv_result atvi_read_merge_line(atv_tokenizer *t, const char *what, int number, const char *line, size_t size, atvi_buf *buf) {
+static atv_result atvi_read_merge_line(atv_tokenizer *t, const char *what, int number, const char *line, size_t size,
+                                       atvi_buf *buf) {
     const char *space = size > INT_MAX / 4 ? NULL : (const char *)memchr(line, ' ', size);
     if (!space || memchr(space + 1, ' ', size - (size_t)(space + 1 - line)))
-        return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: merge %d, \"%.*s\", is not two parts with a space between", what, number,
-                         (int)ATVI_MIN(size, (size_t)80), line);
-    return atvi_read_merge(t, what, number, line, (int)(space - line), space + 1, (int)(size - (size_t)(space + 1 - line)), buf);
+        return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: merge %d, \"%.*s\", is not two parts with a space between", what,
+                         number, (int)ATVI_MIN(size, (size_t)80), line);
+    return atvi_read_merge(t, what, number, line, (int)(space - line), space + 1, (int)(size - (size_t)(space + 1 - line)),
+                           buf);
 }
 
 static atv_result atvi_read_merges(atv_tokenizer *t, const char *what, const atvi_jnode *merges, atvi_buf *buf) {
@@ -7319,42 +7389,48 @@ static atv_result atvi_read_merges(atv_tokenizer *t, const char *what, const atv
     atvi_buf text;
     atv_result result = ATV_OK;
     int i, left = 0, right = 0;
-    if (!merges || merges->type != ATVI_JSON_ARRAY) return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: merges is missing or no array", what);
+    if (!merges || merges->type != ATVI_JSON_ARRAY)
+        return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: merges is missing or no array", what);
     memset(&text, 0, sizeof text);
     text.ctx = t->ctx;
     for (i = 0, m = merges + 1; i < merges->count && result == ATV_OK; i++, m += m->span) {
         if (m->type == ATVI_JSON_STRING) {
             result = atvi_json_take(&text, m, &left);
             if (result == ATV_OK) result = atvi_read_merge_line(t, what, i + 1, text.data, (size_t)left, buf);
-        } else if (m->type == ATVI_JSON_ARRAY && m->count == 2 && m[1].type == ATVI_JSON_STRING && m[2].type == ATVI_JSON_STRING) {
+        } else if (m->type == ATVI_JSON_ARRAY && m->count == 2 && m[1].type == ATVI_JSON_STRING &&
+                   m[2].type == ATVI_JSON_STRING) {
             result = atvi_json_take(&text, m + 1, &left);
             if (result == ATV_OK) {                         /* the second part behind the first */
                 atvi_buf_put(&text, m[2].text, m[2].size);
-                result = m[2].size > INT_MAX / 4 ? ATV_ERR_MEMORY : atvi_buf_done(&text);
+                result = m[2].size > INT_MAX / 4 ? atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: merge %d is too long", what, i + 1)
+                                                 : atvi_buf_done(&text);
             }
             if (result == ATV_OK) {
                 right = (int)atvi_json_unescape(m + 2, text.data + left, text.room - (size_t)left);
                 result = atvi_read_merge(t, what, i + 1, text.data, left, text.data + left, right, buf);
             }
-        } else result = atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: merge %d, %.*s, is neither a string nor a pair", what, i + 1, ATVI_NODE(m));
+        } else result = atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: merge %d, %.*s, is neither a string nor a pair", what,
+                                  i + 1, ATVI_NODE(m));
     }
     atvi_buf_free(&text);
     return result;
 }
 
 /* A section's step that is a ByteLevel, alone or as the only one of a Sequence. */
-static atv_result atvi_byte_level(atv_ctx *ctx, const char *what, const char *section, const char *list, const atvi_jnode *node,
-                                  const atvi_jnode **out) {
+static atv_result atvi_byte_level(atv_ctx *ctx, const char *what, const char *section, const char *list,
+                                  const atvi_jnode *node, const atvi_jnode **out) {
     const atvi_jnode *type = atvi_json_get(node, "type"), *steps;
     if (atvi_json_equal(type, "Sequence")) {
         steps = atvi_json_get(node, list);
         if (!steps || steps->type != ATVI_JSON_ARRAY || steps->count != 1)
-            return atvi_fail(ctx, ATV_ERR_UNSUPPORTED, "%s: %s: only a Sequence of one ByteLevel is done here", what, section);
+            return atvi_fail(ctx, ATV_ERR_UNSUPPORTED, "%s: %s: only a Sequence of one ByteLevel is done here", what,
+                             section);
         node = steps + 1;
         type = atvi_json_get(node, "type");
     }
     if (!atvi_json_equal(type, "ByteLevel"))
-        return type ? atvi_fail(ctx, ATV_ERR_UNSUPPORTED, "%s: %s.type=%.*s: only ByteLevel is done here", what, section, ATVI_NODE(type))
+        return type ? atvi_fail(ctx, ATV_ERR_UNSUPPORTED, "%s: %s.type=%.*s: only ByteLevel is done here", what, section,
+                                ATVI_NODE(type))
                     : atvi_fail(ctx, ATV_ERR_UNSUPPORTED, "%s: %s is missing: only ByteLevel is done here", what, section);
     *out = node;
     return ATV_OK;
@@ -7364,7 +7440,8 @@ static atv_result atvi_set_wrap(atv_tokenizer *t, const char *what, int *place, 
     int64_t id;
     if (!atvi_json_int(node, &id) || !atvi_known(t, id))
         return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: post_processor names a token id that is not in the vocabulary", what);
-    if (*place >= 0) return atvi_fail(t->ctx, ATV_ERR_UNSUPPORTED, "%s: post_processor puts more than one token before or after", what);
+    if (*place >= 0)
+        return atvi_fail(t->ctx, ATV_ERR_UNSUPPORTED, "%s: post_processor puts more than one token before or after", what);
     *place = (int)id;
     return ATV_OK;
 }
@@ -7380,14 +7457,16 @@ static atv_result atvi_read_template(atv_tokenizer *t, const char *what, const a
         size_t size;
         if (!name) { seen += atvi_json_equal(atvi_json_get(atvi_json_get(piece, "Sequence"), "id"), "A"); continue; }
         size = name->type == ATVI_JSON_STRING ? atvi_json_unescape(name, text, sizeof text) : sizeof text;
-        if (size >= sizeof text) return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: post_processor: a token's name is too long", what);
+        if (size >= sizeof text)
+            return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: post_processor: a token's name is too long", what);
         text[size] = 0;
         ids = atvi_json_get(atvi_json_get(tokens, text), "ids");
         if (!ids || ids->type != ATVI_JSON_ARRAY || ids->count != 1)
             return atvi_fail(t->ctx, ATV_ERR_UNSUPPORTED, "%s: post_processor.special_tokens.%s is not one id", what, text);
         ATVI_TRY(atvi_set_wrap(t, what, seen ? &t->after : &t->before, ids + 1));
     }
-    if (seen != 1) return atvi_fail(t->ctx, ATV_ERR_UNSUPPORTED, "%s: post_processor.single has the sequence %d times", what, seen);
+    if (seen != 1)
+        return atvi_fail(t->ctx, ATV_ERR_UNSUPPORTED, "%s: post_processor.single has the sequence %d times", what, seen);
     return ATV_OK;
 }
 
@@ -7398,8 +7477,10 @@ static atv_result atvi_read_post_processor(atv_tokenizer *t, const char *what, c
     if (atvi_json_equal(type, "TemplateProcessing")) return atvi_read_template(t, what, node);
     if (atvi_json_equal(type, "RobertaProcessing") || atvi_json_equal(type, "BertProcessing")) {
         const atvi_jnode *cls = atvi_json_get(node, "cls"), *sep = atvi_json_get(node, "sep");
-        if (!cls || cls->type != ATVI_JSON_ARRAY || cls->count != 2 || !sep || sep->type != ATVI_JSON_ARRAY || sep->count != 2)
-            return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: post_processor: cls and sep must each be a token and its id", what);
+        if (!cls || cls->type != ATVI_JSON_ARRAY || cls->count != 2 || !sep || sep->type != ATVI_JSON_ARRAY ||
+            sep->count != 2)
+            return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: post_processor: cls and sep must each be a token and its id",
+                             what);
         ATVI_TRY(atvi_set_wrap(t, what, &t->before, cls + 1 + cls[1].span));
         return atvi_set_wrap(t, what, &t->after, sep + 1 + sep[1].span);
     }
@@ -7409,7 +7490,8 @@ static atv_result atvi_read_post_processor(atv_tokenizer *t, const char *what, c
         for (i = 0; i < steps->count; i++, step += step->span) ATVI_TRY(atvi_read_post_processor(t, what, step, 1));
         return ATV_OK;
     }
-    return atvi_fail(t->ctx, ATV_ERR_UNSUPPORTED, "%s: post_processor.type=%.*s is not done here", what, ATVI_NODE(type ? type : node));
+    return atvi_fail(t->ctx, ATV_ERR_UNSUPPORTED, "%s: post_processor.type=%.*s is not done here", what,
+                     ATVI_NODE(type ? type : node));
 }
 
 static atv_result atvi_read_model(atv_tokenizer *t, const char *what, const atvi_jnode *root, atvi_buf *buf) {
@@ -7419,20 +7501,24 @@ static atv_result atvi_read_model(atv_tokenizer *t, const char *what, const atvi
     int64_t limit = ATVI_HOLES, id;
     double dropout;
     int i, size;
-    if (!model || model->type != ATVI_JSON_OBJECT) return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: model is missing or no object", what);
+    if (!model || model->type != ATVI_JSON_OBJECT)
+        return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: model is missing or no object", what);
     node = atvi_json_get(model, "type");
     if (node && !atvi_json_equal(node, "BPE"))
         return atvi_fail(t->ctx, ATV_ERR_UNSUPPORTED, "%s: model.type=%.*s: only BPE is done here", what, ATVI_NODE(node));
     node = atvi_json_get(model, "dropout");
     if (!atvi_json_null(node) && (!atvi_json_double(node, &dropout) || dropout != 0))
-        return atvi_fail(t->ctx, ATV_ERR_UNSUPPORTED, "%s: model.dropout=%.*s: only null is done here", what, ATVI_NODE(node));
+        return atvi_fail(t->ctx, ATV_ERR_UNSUPPORTED, "%s: model.dropout=%.*s: only null is done here", what,
+                         ATVI_NODE(node));
     for (i = 0; i < 2; i++) {
         node = atvi_json_get(model, empty[i]);
         if (!atvi_json_null(node) && !atvi_json_equal(node, ""))
-            return atvi_fail(t->ctx, ATV_ERR_UNSUPPORTED, "%s: model.%s=%.*s: only null is done here", what, empty[i], ATVI_NODE(node));
+            return atvi_fail(t->ctx, ATV_ERR_UNSUPPORTED, "%s: model.%s=%.*s: only null is done here", what, empty[i],
+                             ATVI_NODE(node));
         node = atvi_json_get(model, off[i]);
         if (!atvi_json_null(node) && node->type != ATVI_JSON_FALSE)
-            return atvi_fail(t->ctx, ATV_ERR_UNSUPPORTED, "%s: model.%s=%.*s: only false is done here", what, off[i], ATVI_NODE(node));
+            return atvi_fail(t->ctx, ATV_ERR_UNSUPPORTED, "%s: model.%s=%.*s: only false is done here", what, off[i],
+                             ATVI_NODE(node));
     }
     ATVI_TRY(atvi_json_flag(t->ctx, what, model, "fuse_unk", 0, &t->fuse_unk));
     node = atvi_json_get(model, "vocab");
@@ -7449,10 +7535,13 @@ static atv_result atvi_read_model(atv_tokenizer *t, const char *what, const atvi
         }
     node = atvi_json_get(model, "unk_token");
     if (!atvi_json_null(node)) {
-        if (node->type != ATVI_JSON_STRING) return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: model.unk_token is no string", what);
+        if (node->type != ATVI_JSON_STRING)
+            return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: model.unk_token is no string", what);
         ATVI_TRY(atvi_json_take(buf, node, &size));
         t->unk = atvi_written_find(t, buf, size);
-        if (t->unk < 0) return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: model.unk_token=\"%.*s\" is not in the vocabulary", what, ATVI_NODE(node));
+        if (t->unk < 0)
+            return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: model.unk_token=\"%.*s\" is not in the vocabulary", what,
+                             ATVI_NODE(node));
     }
     return atvi_read_merges(t, what, atvi_json_get(model, "merges"), buf);
 }
@@ -7467,7 +7556,8 @@ static atv_result atvi_read_tokenizer(atv_tokenizer *t, const char *what, const 
     node = atvi_json_get(root, "normalizer");
     if (!atvi_json_null(node)) {
         const atvi_jnode *type = atvi_json_get(node, "type");
-        return atvi_fail(t->ctx, ATV_ERR_UNSUPPORTED, "%s: normalizer=%.*s: only null is done here", what, ATVI_NODE(type ? type : node));
+        return atvi_fail(t->ctx, ATV_ERR_UNSUPPORTED, "%s: normalizer=%.*s: only null is done here", what,
+                         ATVI_NODE(type ? type : node));
     }
     ATVI_TRY(atvi_byte_level(t->ctx, what, "pre_tokenizer", "pretokenizers", atvi_json_get(root, "pre_tokenizer"), &node));
     ATVI_TRY(atvi_json_flag(t->ctx, what, node, "add_prefix_space", 1, &t->prefix_space));
@@ -7483,13 +7573,15 @@ static atv_result atvi_read_tokenizer(atv_tokenizer *t, const char *what, const 
         t->sections[i] = atvi_copy_text(t->ctx, node->text, node->size);
         if (!t->sections[i]) return ATV_ERR_MEMORY;
         if (i == ATVI_SECTION_TRUNCATION || i == ATVI_SECTION_PADDING)
-            atvi_log(t->ctx, ATV_LOG_WARNING, "%s: %s is kept, but nothing is cut or padded here", what, atvi_section_names[i]);
+            atvi_log(t->ctx, ATV_LOG_WARNING, "%s: %s is kept, but nothing is cut or padded here", what,
+                     atvi_section_names[i]);
     }
     return ATV_OK;
 }
 
 /* tokenizer_config.json names a token as a string, or as an object with its content. -1: it names none of ours. */
-static atv_result atvi_config_token(const atv_tokenizer *t, const atvi_jnode *config, const char *key, atvi_buf *buf, int *out) {
+static atv_result atvi_config_token(const atv_tokenizer *t, const atvi_jnode *config, const char *key, atvi_buf *buf,
+                                    int *out) {
     const atvi_jnode *node = atvi_json_get(config, key);
     int size;
     *out = -1;
@@ -7497,7 +7589,8 @@ static atv_result atvi_config_token(const atv_tokenizer *t, const atvi_jnode *co
     if (!node || node->type != ATVI_JSON_STRING) return ATV_OK;
     ATVI_TRY(atvi_json_take(buf, node, &size));
     *out = atvi_written_find(t, buf, size);
-    if (*out < 0) atvi_log(t->ctx, ATV_LOG_WARNING, "tokenizer_config.json: %s=\"%.*s\" is not in the vocabulary", key, ATVI_NODE(node));
+    if (*out < 0) atvi_log(t->ctx, ATV_LOG_WARNING, "tokenizer_config.json: %s=\"%.*s\" is not in the vocabulary", key,
+                           ATVI_NODE(node));
     return ATV_OK;
 }
 
@@ -7540,17 +7633,21 @@ static void atvi_buf_token(atvi_buf *buf, const atv_tokenizer *t, int id) {
 
 /* What transformers makes of a directory without tokenizer.json. */
 static atv_result atvi_read_config(atv_tokenizer *t, const atvi_jnode *config, int64_t limit, atvi_buf *buf) {
-    static const char *const roles[] = { "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token" };
+    static const char *const roles[] = {
+        "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"
+    };
     const char *what = "tokenizer_config.json";
     const atvi_jnode *added = atvi_json_get(config, "added_tokens_decoder"), *key;
-    int i, id, bos, any = 0, add_bos = 0;
+    int i, id, bos, add_bos, any = 0;
     if (added && added->type == ATVI_JSON_OBJECT)
         for (i = 0, key = added + 1; i < added->count; i++, key += 1 + key[1].span) {
             atvi_jnode number = *key;                       /* the key is the id */
             int64_t value;
             number.type = ATVI_JSON_NUMBER;
-            if (key->size == 0 || key->size > 9 || strspn(key->text, "0123456789") < key->size || !atvi_json_int(&number, &value))
-                return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: added_tokens_decoder: \"%.*s\" is no id", what, ATVI_NODE(key));
+            if (key->size == 0 || key->size > 9 || strspn(key->text, "0123456789") < key->size ||
+                !atvi_json_int(&number, &value))
+                return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: added_tokens_decoder: \"%.*s\" is no id", what,
+                                 ATVI_NODE(key));
             ATVI_TRY(atvi_read_added(t, what, key + 1, value, limit, buf));
             any = 1;
         }
@@ -7570,17 +7667,15 @@ static atv_result atvi_read_config(atv_tokenizer *t, const atvi_jnode *config, i
     ATVI_TRY(atvi_byte_level_sections(t, buf));
     ATVI_TRY(atvi_config_token(t, config, "unk_token", buf, &t->unk));
     ATVI_TRY(atvi_config_token(t, config, "bos_token", buf, &bos));
-    if (!atvi_json_null(atvi_json_get(config, "add_bos_token")))
-        ATVI_TRY(atvi_json_flag(t->ctx, what, config, "add_bos_token", 0, &add_bos));
+    ATVI_TRY(atvi_json_flag(t->ctx, what, config, "add_bos_token", 0, &add_bos));
     if (!add_bos || bos < 0) return ATV_OK;
     t->before = bos;
     buf->size = 0;
     atvi_buf_text(buf, "{\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": ");
     atvi_buf_token(buf, t, bos);
-    atvi_buf_text(buf, ", \"type_id\": 0}}, {\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}], \"pair\": [{\"SpecialToken\": {\"id\": ");
-    atvi_buf_token(buf, t, bos);
-    atvi_buf_text(buf, ", \"type_id\": 0}}, {\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}, {\"Sequence\": {\"id\": \"B\", \"type_id\": 1}}], "
-                  "\"special_tokens\": {");
+    atvi_buf_text(buf, ", \"type_id\": 0}}, {\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}], ");
+    atvi_buf_text(buf, "\"pair\": [{\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}, {\"Sequence\": {\"id\": \"B\", ");
+    atvi_buf_text(buf, "\"type_id\": 1}}], \"special_tokens\": {");
     atvi_buf_token(buf, t, bos);
     atvi_buf_text(buf, ": {\"id\": ");
     atvi_buf_token(buf, t, bos);
@@ -7597,14 +7692,16 @@ typedef struct atvi_sources {
     const char *json_name, *vocab_name, *merges_name, *config_name;
 } atvi_sources;
 
-static atv_result atvi_read_sources(atv_tokenizer *t, const atvi_sources *s, atvi_json *main_json, atvi_json *config, atvi_buf *buf) {
+static atv_result atvi_read_sources(atv_tokenizer *t, const atvi_sources *s, atvi_json *main_json, atvi_json *config,
+                                    atvi_buf *buf) {
     const atvi_jnode *added;
     int64_t limit = ATVI_HOLES;
     const char *line = s->merges, *end;
     int number = 0;
     if (s->config) {
         ATVI_TRY(atvi_json_parse(t->ctx, s->config_name, s->config, s->config_size, config));
-        if (config->nodes->type != ATVI_JSON_OBJECT) return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: no object", s->config_name);
+        if (config->nodes->type != ATVI_JSON_OBJECT)
+            return atvi_fail(t->ctx, ATV_ERR_FORMAT, "%s: no object", s->config_name);
         t->config = atvi_copy_text(t->ctx, config->nodes->text, config->nodes->size);
         if (!t->config) return ATV_ERR_MEMORY;
     }
@@ -7726,8 +7823,9 @@ static void atvi_buf_added(atvi_buf *buf, const atv_tokenizer *t, int id) {
     atvi_buf_text(buf, "\"content\": ");
     atvi_buf_token(buf, t, id);
     atvi_buf_format(buf, ", \"single_word\": %s, \"lstrip\": %s, \"rstrip\": %s, \"normalized\": %s, \"special\": %s}",
-                    atvi_yes(flags & ATVI_TOKEN_WORD), atvi_yes(flags & ATVI_TOKEN_LSTRIP), atvi_yes(flags & ATVI_TOKEN_RSTRIP),
-                    atvi_yes(flags & ATVI_TOKEN_NORMALIZED), atvi_yes(flags & ATVI_TOKEN_SPECIAL));
+                    atvi_yes(flags & ATVI_TOKEN_WORD), atvi_yes(flags & ATVI_TOKEN_LSTRIP),
+                    atvi_yes(flags & ATVI_TOKEN_RSTRIP), atvi_yes(flags & ATVI_TOKEN_NORMALIZED),
+                    atvi_yes(flags & ATVI_TOKEN_SPECIAL));
 }
 
 static void atvi_buf_vocab(atvi_buf *buf, const atv_tokenizer *t) {
@@ -7791,8 +7889,8 @@ static void atvi_write_tokenizer(atvi_buf *buf, const atv_tokenizer *t) {
 
 static void atvi_write_config(atvi_buf *buf, const atv_tokenizer *t) {
     static const struct { const char *role, *usual; } roles[] = {
-        { "bos_token", "<s>" }, { "cls_token", "<s>" }, { "eos_token", "</s>" }, { "sep_token", "</s>" }, { "pad_token", "<pad>" },
-        { "unk_token", "<unk>" }, { "mask_token", "<mask>" }
+        { "bos_token", "<s>" }, { "cls_token", "<s>" }, { "eos_token", "</s>" }, { "sep_token", "</s>" },
+        { "pad_token", "<pad>" }, { "unk_token", "<unk>" }, { "mask_token", "<mask>" }
     };
     int i, n = 0;
     if (t->config) { atvi_buf_text(buf, t->config); atvi_buf_text(buf, "\n"); return; }
@@ -7887,9 +7985,13 @@ static atv_result atvi_bpe_count(atvi_bpe *b, const char *text, size_t size) {
     }
     for (i = hash & (b->index_room - 1); b->index[i] != 0; i = (i + 1) & (b->index_room - 1)) {
         word = &b->words[b->index[i] - 1];
-        if (word->hash == hash && word->size == (int32_t)size && memcmp(word->text, text, size) == 0) { word->count++; return ATV_OK; }
+        if (word->hash != hash || word->size != (int32_t)size || memcmp(word->text, text, size) != 0) continue;
+        word->count++;
+        return ATV_OK;
     }
-    if (!atvi_grow(b->ctx, (void **)&b->words, b->n_words, &b->word_room, sizeof *b->words)) return ATV_ERR_MEMORY;
+    word = (atvi_bpe_word *)atvi_grow(b->ctx, b->words, b->n_words, &b->word_room, sizeof *word);
+    if (!word) return ATV_ERR_MEMORY;
+    b->words = word;
     word = &b->words[b->n_words++];
     word->text = text;
     word->hash = hash;
@@ -7928,7 +8030,9 @@ static atv_result atvi_bpe_note(atvi_bpe *b, int32_t left, int32_t right, int ch
     atvi_bpe_pair *pair;
     if (!slot) return ATV_ERR_MEMORY;
     if (*slot == 0) {
-        if (!atvi_grow(b->ctx, (void **)&b->pairs, b->n_pairs, &b->pair_room, sizeof *b->pairs)) return ATV_ERR_MEMORY;
+        pair = (atvi_bpe_pair *)atvi_grow(b->ctx, b->pairs, b->n_pairs, &b->pair_room, sizeof *pair);
+        if (!pair) return ATV_ERR_MEMORY;
+        b->pairs = pair;
         b->pairs[b->n_pairs].key = ATVI_PAIR(left, right);
         *slot = ++b->n_pairs;
     }
@@ -7951,9 +8055,12 @@ static int atvi_bpe_before(const atvi_bpe_entry *a, const atvi_bpe_entry *b) {
 
 static atv_result atvi_bpe_push(atvi_bpe *b, atvi_bpe_entry entry) {
     int i = b->n_heap;
-    if (!atvi_grow(b->ctx, (void **)&b->heap, b->n_heap, &b->heap_room, sizeof *b->heap)) return ATV_ERR_MEMORY;
-    for (b->n_heap++; i > 0 && atvi_bpe_before(&entry, &b->heap[(i - 1) / 2]); i = (i - 1) / 2) b->heap[i] = b->heap[(i - 1) / 2];
-    b->heap[i] = entry;
+    atvi_bpe_entry *heap = (atvi_bpe_entry *)atvi_grow(b->ctx, b->heap, i, &b->heap_room, sizeof *heap);
+    if (!heap) return ATV_ERR_MEMORY;
+    b->heap = heap;
+    b->n_heap++;
+    for (; i > 0 && atvi_bpe_before(&entry, &heap[(i - 1) / 2]); i = (i - 1) / 2) heap[i] = heap[(i - 1) / 2];
+    heap[i] = entry;
     return ATV_OK;
 }
 
@@ -8067,7 +8174,8 @@ static atv_result atvi_bpe_run(atvi_bpe *b, atv_tokenizer *t, int vocab_size, in
         }
         ATVI_TRY(atvi_merge_add(t, left, right, product));
         for (i = 0; i < top.n; i++)
-            ATVI_TRY(atvi_bpe_merge(b, ((const int32_t *)(const void *)b->places.data)[top.at + (size_t)i], left, right, product));
+            ATVI_TRY(atvi_bpe_merge(b, ((const int32_t *)(const void *)b->places.data)[top.at + (size_t)i], left, right,
+                                    product));
         ATVI_TRY(atvi_bpe_queue(b));
     }
     return ATV_OK;
@@ -8081,7 +8189,8 @@ static atv_result atvi_bpe_alphabet(atv_tokenizer *t, const char *const *special
         const char *text = special[i];
         size_t size = text ? strlen(text) : 0, at;
         int flags = ATVI_TOKEN_MODEL | ATVI_TOKEN_SPECIAL, length;
-        if (size == 0 || size > 1000) return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "special_tokens[%d] is empty or too long", i);
+        if (size == 0 || size > 1000)
+            return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "special_tokens[%d] is empty or too long", i);
         for (at = 0; at < size; at += (size_t)length) {
             length = atvi_utf8(text + at, size - at, &c);
             if (length < 0) return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "special_tokens[%d] is not UTF-8", i);
@@ -8091,7 +8200,8 @@ static atv_result atvi_bpe_alphabet(atv_tokenizer *t, const char *const *special
         ATVI_TRY(atvi_buf_done(buf));
         if (!atvi_plain(text, (int)size) && atvi_written_to_bytes(buf->data, (int)size) >= 0)
             return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "special_tokens[%d]=\"%s\" could be taken for bytes", i, text);
-        if (atv_tokenizer_id(t, text) >= 0) return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "special_tokens[%d]=\"%s\" is there twice", i, text);
+        if (atv_tokenizer_id(t, text) >= 0)
+            return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "special_tokens[%d]=\"%s\" is there twice", i, text);
         flags |= strcmp(text, "<mask>") == 0 ? ATVI_TOKEN_LSTRIP : ATVI_TOKEN_NORMALIZED;  /* as RoBERTa's */
         ATVI_TRY(atvi_add_added(t, "special_tokens", text, (int)size, n++, INT_MAX / 8, flags, buf));
     }
@@ -8103,16 +8213,19 @@ static atv_result atvi_bpe_alphabet(atv_tokenizer *t, const char *const *special
     return ATV_OK;
 }
 
-static atv_result atvi_bpe_train(atvi_bpe *b, atv_tokenizer *t, const atv_tokenizer_train_desc *desc, const char *text, size_t size,
-                                 atvi_buf *buf) {
+static atv_result atvi_bpe_train(atvi_bpe *b, atv_tokenizer *t, const atv_tokenizer_train_desc *desc, const char *text,
+                                 size_t size, atvi_buf *buf) {
     static const char *const usual[] = { "<pad>", "<s>", "</s>", "<unk>", "<mask>" };
     const char *const *special = desc->special_tokens ? desc->special_tokens : usual;
     int n_special = desc->special_tokens ? desc->n_special_tokens : 5;
     if (n_special < 0) return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "n_special_tokens=%d is negative", n_special);
-    if (desc->min_frequency < 0) return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "min_frequency=%d is negative", desc->min_frequency);
-    if (desc->vocab_size > INT_MAX / 8) return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "vocab_size=%d is too large", desc->vocab_size);
+    if (desc->min_frequency < 0)
+        return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "min_frequency=%d is negative", desc->min_frequency);
+    if (desc->vocab_size > INT_MAX / 8)
+        return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "vocab_size=%d is too large", desc->vocab_size);
     if (desc->vocab_size - 256 < n_special)
-        return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "vocab_size=%d has no room for %d special tokens and 256 bytes", desc->vocab_size, n_special);
+        return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "vocab_size=%d has no room for %d special tokens and 256 bytes",
+                         desc->vocab_size, n_special);
     ATVI_TRY(atvi_bpe_alphabet(t, special, n_special, buf));
     ATVI_TRY(atvi_bpe_count_text(b, t, text, text ? size : 0));
     ATVI_TRY(atvi_bpe_run(b, t, desc->vocab_size, desc->min_frequency ? desc->min_frequency : 2, buf));
@@ -8121,8 +8234,8 @@ static atv_result atvi_bpe_train(atvi_bpe *b, atv_tokenizer *t, const atv_tokeni
     if (!atv_tokenizer_is_special(t, t->before) || !atv_tokenizer_is_special(t, t->after)) t->before = t->after = -1;
     else {
         buf->size = 0;
-        atvi_buf_format(buf, "{\"type\": \"RobertaProcessing\", \"sep\": [\"</s>\", %d], \"cls\": [\"<s>\", %d], \"trim_offsets\": true, "
-                        "\"add_prefix_space\": false}", t->after, t->before);
+        atvi_buf_format(buf, "{\"type\": \"RobertaProcessing\", \"sep\": [\"</s>\", %d], \"cls\": [\"<s>\", %d], "
+                        "\"trim_offsets\": true, \"add_prefix_space\": false}", t->after, t->before);
         ATVI_TRY(atvi_set_section(t, ATVI_SECTION_POST_PROCESSOR, buf));
     }
     ATVI_TRY(atvi_byte_level_sections(t, buf));
@@ -8251,11 +8364,14 @@ static atv_result atvi_pairs_line(atvi_pairs *p, int64_t line, const char *text,
     char *at[2];
     size_t n[2];
     atvi_json json;
-    char what[32];
-    atv_result r = ATV_OK;
+    char why[512];
+    atv_result r;
     int i;
-    snprintf(what, sizeof what, "line %ld", (long)line);
-    ATVI_TRY(atvi_json_parse(p->work->ctx, what, text, size, &json));
+    r = atvi_json_parse(p->work->ctx, "the object", text, size, &json);
+    if (r != ATV_OK) {
+        snprintf(why, sizeof why, "%s", p->work->ctx->error);
+        return r == ATV_ERR_MEMORY ? r : atvi_fail(p->work->ctx, r, "line %ld: %s", (long)line, why);
+    }
     for (i = 0; r == ATV_OK && i < 2; i++) {
         const atvi_jnode *node = atvi_json_get(json.nodes, keys[i]);
         if (!node || node->type != ATVI_JSON_STRING) { r = atvi_fail(p->work->ctx, ATV_ERR_FORMAT, "line %ld: no string %s", (long)line, keys[i]); break; }

@@ -1,0 +1,62 @@
+# make              build/attnvar, the command line, and build/examples
+# make test         builds and runs every test; the last line counts them
+# make reproduce    the four research questions, and their report (DATA=.. SCALE=smoke|default|paper OUT=.. THREADS=..)
+# make check-long   sanitizers, clang, valgrind and fuzzers where there are any; minutes
+# make clean        removes build/, not what reproduce wrote
+
+CC ?= cc
+CFLAGS ?= -O2
+LDLIBS ?= -lm -lpthread
+STD = -std=c99
+WARN = -Wall -Wextra -Wpedantic -Wshadow
+JOBS ?= 2
+
+DATA ?=
+SCALE ?=
+OUT ?= out
+THREADS ?=
+
+EXAMPLES = $(patsubst examples/%.c,build/examples/%,$(wildcard examples/*.c))
+TESTS = $(patsubst tests/%.c,build/tests/%,$(wildcard tests/test_*.c tests/fuzz_*.c))
+QUESTIONS = rq1_1_group_ratio rq1_2_num_heads rq2_gqa_vs_kqv rq3_combined
+BUILD = $(CC) $(STD) $(WARN) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LDLIBS)
+
+all: build/attnvar $(EXAMPLES)
+
+build/attnvar: tools/attnvar.c attnvar.h
+	@mkdir -p $(@D)
+	$(BUILD)
+
+build/compare: tests/compare.c attnvar.h
+	@mkdir -p $(@D)
+	$(BUILD)
+
+build/examples/%: examples/%.c $(wildcard examples/*.h) attnvar.h
+	@mkdir -p $(@D)
+	$(BUILD)
+
+build/tests/%: tests/%.c $(wildcard tests/*.h) attnvar.h
+	@mkdir -p $(@D)
+	$(BUILD)
+
+# A job server of the caller's is used; else JOBS compilers at once.
+test:
+	@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS)) --no-print-directory build/attnvar build/compare $(TESTS)
+	@CC="$(CC)" tests/run.sh $(foreach t,$(TESTS),$(patsubst test_%,%,$(notdir $t))=$t) \
+	    cli="tests/test_cli.sh build/attnvar" docs=tests/test_docs.sh
+
+reproduce:
+	@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS)) --no-print-directory $(QUESTIONS:%=build/examples/%) build/examples/report
+	@for q in $(QUESTIONS); do \
+	    DATA="$(DATA)" SCALE="$(SCALE)" OUT="$(OUT)" THREADS="$(THREADS)" build/examples/$$q || exit 1; \
+	done
+	@build/examples/report "$(OUT)"
+	@echo "The report: $(OUT)/report.html"
+
+check-long:
+	@CC="$(CC)" tests/check_long.sh
+
+clean:
+	rm -rf build
+
+.PHONY: all test reproduce check-long clean

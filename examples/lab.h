@@ -1,0 +1,1278 @@
+/* lab.h: the laboratory that the four research programs share.
+
+   A program brings a list of variants; the laboratory brings text, tokenizer, training runs, timing, tables and files:
+
+       lab_state *lab = lab_open("rq3", "what the program asks");
+       lab_row rows[N];
+       lab_measure(lab, variants, N, rows);        trains what is not trained yet, then times every variant
+       lab_table(lab, rows, N);                    on the screen, the published figures beside its own
+       lab_reading(lab, &rows[1], &rows[0]);       one variant against another in a sentence
+       lab_save(lab, rows, N);                     out/rq3.csv, curves.csv, pairs.csv, settings.csv
+       lab_close(lab, rows, N);
+
+   Settings come from the environment:
+       SCALE=smoke|default|paper   seconds, minutes or days: see lab_scales
+       DATA=path                   a text file with <|endoftext|> between documents, whose last 5 % are held out; or a directory
+                                   with train.txt and valid.txt. Without it: the stories of stories.h
+       TOKENIZER=dir               a tokenizer in Hugging Face's files. Without it: one trained on the text
+       PAIRS=dir                   minimal pairs in BLiMP's JSON lines, a file for each kind. Without it: those of stories.h,
+                                   or none when DATA is given
+       OUT=out   THREADS=all
+
+   QUALITY is held-out loss, perplexity and minimal-pair accuracy of models trained here, over LAB_SEEDS seeds. Equal seeds
+   mean equal documents in equal order for every variant, so that variants can be compared seed by seed.
+
+   SPEED is that of the published shape (V 10000, C 384, L 2, FFN by the formula), for which trained weights do not matter:
+   time of generation / (sequences x tokens generated), picking tokens included, in the middle of the context. Rounds go A B
+   C A B C, so that a machine that slows down does so for all, and the median counts.
+
+   A training run is named by a hash of all that decides its result and lives in out/runs/HASH-name/: settings.json, while it
+   runs trainer.safetensors and curve.csv, at last the model and result.json. A finished run is found again, by any of the
+   programs; one that was cut off goes on from its last checkpoint and ends with the same bits.
+
+   Contents: >>types >>text >>files >>setup >>data >>runs >>speed >>measure >>tables >>save */
+#ifndef LAB_H
+#define LAB_H
+
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+#define ATTNVAR_IMPLEMENTATION
+#include "../attnvar.h"
+#include "stories.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <time.h>
+
+/* ==== >>types ===================================================================================================== */
+
+enum { LAB_SEEDS = 3, LAB_MAX_KINDS = 32, LAB_MAX_POINTS = 4096, LAB_MAX_ROUNDS = 5 };
+
+/* What a scale trains, and how long it times. */
+typedef struct lab_scale {
+    const char *name;
+    int vocab_size, hidden_size, ffn_base, context, window;
+    int steps;                      /* 0: one epoch */
+    int batch, accumulate;
+    double learning_rate, init;     /* 0: as published, N(0, 0.02); small models start to learn sooner from a wider one */
+    int n_train;                    /* stories, where they are made here */
+    int n_valid;                    /* held-out documents at most; 0: all */
+    int n_curve, every;             /* of those, how many for a point of the learning curve; and steps between points */
+    int n_pairs;                    /* of each kind at most; 0: all */
+    size_t max_text;                /* bytes of DATA that are read; 0: all */
+    int prompt;                     /* positions in the cache before the clock starts */
+    int tokens16, tokens512;        /* steps on the clock, with 16 and with 512 sequences */
+    int rounds;
+} lab_scale;
+
+static const lab_scale lab_scales[] = {
+    /*             V    C     F    T    W steps  b acc    lr init train valid curve every pairs  text prompt tokens rounds */
+    {"smoke",    512,  64,  176, 128,  64,   20,  8,  1, 3e-3, 0.05, 160,   20,   10,  10,   50, 1u << 20,  32,  4,  1, 1},
+    {"default", 1024, 128,  344, 256, 128,  240,  8,  1, 3e-3, 0.05, 1920,  200,   32,  24,  250, 1u << 24, 240, 32,  8, 3},
+    {"paper",  10000, 384, 1024, 512, 256,    0, 16, 16,   0, 0, 50000, 1000,  100,  10,    0,        0, 240, 64, 16, 5},
+};
+
+/* A variant: what it is, and what was published on it; 0 where nothing was. */
+typedef struct lab_variant {
+    atv_variant preset;
+    int heads;
+    double group, kqv;              /* proportions G/H and S/C */
+    int pub_ffn;
+    double pub_blimp, pub_glue;     /* % */
+    double pub_us16, pub_us512;     /* µs per token */
+} lab_variant;
+
+typedef struct lab_path { char s[640]; } lab_path;
+
+typedef struct lab_point { long step, tokens; double train_loss, valid_loss; } lab_point;
+
+/* What one training run gave. */
+typedef struct lab_run {
+    int seed, finished;
+    lab_path dir;
+    double loss, perplexity;
+    double pairs, kinds[LAB_MAX_KINDS];                     /* accuracies, 0 to 1 */
+    int n_points;
+    lab_point *points;
+} lab_run;
+
+typedef struct lab_stat { double mean, sd, min, max; } lab_stat;
+
+typedef struct lab_row {
+    const lab_variant *variant;
+    char id[32], label[48];         /* gqa-8-0.75 in files, GQA .75 for people */
+    atv_config config;              /* what is trained */
+    atv_config shape;               /* what is timed: the published shape */
+    long parameters;                /* of that shape */
+    size_t kv_bytes;                /* per token, of that shape */
+    double us16, us512;
+    lab_run runs[LAB_SEEDS];
+    lab_stat loss, perplexity, pairs;                       /* pairs in % */
+} lab_row;
+
+typedef struct lab_text { char *data; size_t size, room; } lab_text;
+
+/* Documents one after the other, a '\n' after each; document i begins at starts[i]. */
+typedef struct lab_docs { lab_text text; size_t *starts; int n; } lab_docs;
+
+typedef struct lab_state {
+    const char *program, *data, *out;
+    const lab_scale *scale;
+    atv_ctx *ctx;
+    int n_threads;
+    const char *isa;
+    atv_tokenizer *tokenizer;
+    lab_path tokenizer_dir;
+    int bos, eos;                   /* around a document; -1: nothing */
+    atv_data train, valid;
+    long train_tokens, valid_tokens;
+    int steps;                      /* of a run */
+    int n_kinds;
+    char kind_names[LAB_MAX_KINDS][64];
+    lab_text kinds[LAB_MAX_KINDS];  /* pairs as JSON lines */
+    long n_pairs;
+    atv_pairs_desc pairs_desc;
+    uint64_t train_hash, valid_hash, tokenizer_hash, pairs_hash;
+    int prompt;                     /* the scale's, or what there is memory for */
+    double start, speed_seconds;
+    int terminal, said_width;
+    double said;
+    /* the training runs that wait, and the workers' progress */
+    pthread_mutex_t mutex;
+    lab_row *rows;
+    int n_rows, next, n_finished, n_left;
+    double train_start, steps_done, steps_left, tokens_done;
+} lab_state;
+
+/* ==== >>text ====================================================================================================== */
+
+#ifdef __GNUC__
+#define LAB_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#else
+#define LAB_PRINTF(f, a)
+#endif
+
+LAB_PRINTF(1, 2)
+static void lab_die(const char *format, ...) {
+    va_list args;
+    fflush(stdout);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    exit(1);
+}
+
+static void lab_check(const atv_ctx *ctx, atv_result result) {
+    if (result != ATV_OK) lab_die("%s", atv_last_error(ctx));
+}
+
+static void *lab_alloc(size_t count, size_t size) {
+    void *p = calloc(count ? count : 1, size);
+    if (!p) lab_die("no memory for %lu times %lu bytes", (unsigned long)count, (unsigned long)size);
+    return p;
+}
+
+static void lab_add(lab_text *text, const char *data, size_t size) {
+    if (size >= text->room - text->size) {
+        text->room = 2 * text->room + size + 256;
+        text->data = (char *)realloc(text->data, text->room);
+        if (!text->data) lab_die("no memory for %lu bytes of text", (unsigned long)text->room);
+    }
+    if (size) memcpy(text->data + text->size, data, size);
+    text->size += size;
+    text->data[text->size] = 0;
+}
+
+LAB_PRINTF(2, 3)
+static void lab_print(lab_text *text, const char *format, ...) {
+    char piece[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(piece, sizeof piece, format, args);
+    va_end(args);
+    lab_add(text, piece, strlen(piece));
+}
+
+static void lab_json_string(lab_text *text, const char *s) {
+    lab_print(text, "\"");
+    for (; *s; s++) lab_print(text, *s == '"' || *s == '\\' ? "\\%c" : (unsigned char)*s < 0x20 ? "\\u%04x" : "%c", *s);
+    lab_print(text, "\"");
+}
+
+static void lab_csv_string(lab_text *text, const char *s) {
+    lab_print(text, "\"");
+    for (; *s; s++) lab_print(text, *s == '"' ? "\"\"" : "%c", *s);
+    lab_print(text, "\"");
+}
+
+/* FNV-1a, 64 bits; begin with LAB_HASH. */
+#define LAB_HASH UINT64_C(0xcbf29ce484222325)
+static uint64_t lab_hash(uint64_t hash, const void *data, size_t size) {
+    for (size_t i = 0; i < size; i++) hash = (hash ^ ((const unsigned char *)data)[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+static double lab_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static lab_path lab_duration(double seconds) {
+    lab_path p;
+    double s = floor(seconds + 0.5);
+    if (s >= 86400) snprintf(p.s, sizeof p.s, "%.0f d %.0f h", floor(s / 86400), floor(fmod(s, 86400) / 3600));
+    else if (s >= 3600) snprintf(p.s, sizeof p.s, "%.0f h %.0f min", floor(s / 3600), floor(fmod(s, 3600) / 60));
+    else if (s >= 60) snprintf(p.s, sizeof p.s, "%.0f min %.0f s", floor(s / 60), fmod(s, 60));
+    else snprintf(p.s, sizeof p.s, "%.0f s", s);
+    return p;
+}
+
+/* A line on stderr. On a terminal the bar is redrawn until a `last` line takes its place; elsewhere there are last lines only,
+   and a bar twice a minute. */
+static void lab_say(lab_state *lab, const char *line, int last) {
+    double now = lab_now();
+    if (!last && now - lab->said < (lab->terminal ? 0.1 : 30)) return;
+    if (lab->terminal) fprintf(stderr, "\r%-*s%s", lab->said_width, line, last ? "\n" : "");
+    else fprintf(stderr, "%s\n", line);
+    lab->said_width = lab->terminal && !last ? (int)strlen(line) : 0;
+    lab->said = now;
+}
+
+/* ==== >>files ===================================================================================================== */
+
+LAB_PRINTF(1, 2)
+static lab_path lab_pathf(const char *format, ...) {
+    lab_path p;
+    va_list args;
+    va_start(args, format);
+    if (vsnprintf(p.s, sizeof p.s, format, args) >= (int)sizeof p.s) lab_die("%s..: the path is too long", p.s);
+    va_end(args);
+    return p;
+}
+
+static void lab_bar(lab_state *lab, const char *label, double done, const char *rest, double left) {
+    lab_say(lab, lab_pathf("  %s [%-30.*s] %3.0f %%  %s, %s left", label, (int)(done * 30 + 1e-9),
+                           "##############################", 100 * done, rest, lab_duration(left).s).s, 0);
+}
+
+static int lab_exists(const char *path) { struct stat info; return stat(path, &info) == 0; }
+
+static void lab_make_dir(const char *path) {
+    if (mkdir(path, 0777) != 0 && errno != EEXIST) lab_die("%s: cannot be made: %s", path, strerror(errno));
+}
+
+/* The first `max` bytes, 0: all. Returns 0 when the file cannot be opened. */
+static int lab_read(const char *path, size_t max, lab_text *out) {
+    char buffer[1 << 14];
+    FILE *file = fopen(path, "rb");
+    size_t n;
+    memset(out, 0, sizeof *out);
+    if (!file) return 0;
+    lab_add(out, "", 0);
+    while ((max == 0 || out->size < max) && (n = fread(buffer, 1, sizeof buffer, file)) > 0) lab_add(out, buffer, n);
+    if (ferror(file)) lab_die("%s: cannot be read: %s", path, strerror(errno));
+    fclose(file);
+    return 1;
+}
+
+/* Written beside its target, flushed, renamed: whenever the power goes, a file is the old one or the new one. The text is
+   freed. */
+static void lab_write(const char *path, lab_text *text) {
+    lab_path temporary = lab_pathf("%s.tmp", path);
+    FILE *file = fopen(temporary.s, "wb");
+    int bad;
+    if (!file) lab_die("%s: cannot be written: %s", temporary.s, strerror(errno));
+    bad = fwrite(text->data, 1, text->size, file) != text->size;
+    bad |= fflush(file) != 0 || fsync(fileno(file)) != 0;
+    bad |= fclose(file) != 0;
+    if (bad || rename(temporary.s, path) != 0) lab_die("%s: cannot be written: %s", path, strerror(errno));
+    free(text->data);
+}
+
+/* ==== >>setup ===================================================================================================== */
+
+static const char *lab_env(const char *name, const char *missing) {
+    const char *value = getenv(name);
+    return value && *value ? value : missing;
+}
+
+static lab_state *lab_open(const char *program, const char *question) {
+    lab_state *lab = (lab_state *)lab_alloc(1, sizeof *lab);
+    const char *scale = lab_env("SCALE", "default"), *threads = lab_env("THREADS", "0");
+    atv_ctx_desc desc = {0};
+    atv_result result;
+    char *end;
+    long n = strtol(threads, &end, 10);
+
+    lab->program = program;
+    lab->start = lab_now();
+    lab->terminal = isatty(2);
+    lab->said = lab->start;
+    pthread_mutex_init(&lab->mutex, NULL);
+    lab->data = lab_env("DATA", NULL);
+    lab->out = lab_env("OUT", "out");
+    for (size_t i = 0; i < sizeof lab_scales / sizeof *lab_scales; i++)
+        if (strcmp(scale, lab_scales[i].name) == 0) lab->scale = &lab_scales[i];
+    if (!lab->scale) lab_die("SCALE=%s: must be smoke, default or paper", scale);
+    if (*end || n < 0 || n > 1024) lab_die("THREADS=%s: must be 1 to 1024, or 0 for all processors", threads);
+    lab->prompt = lab->scale->prompt;
+
+    desc.n_threads = (int)n;
+    result = atv_ctx_create(&desc, &lab->ctx);
+    if (result != ATV_OK) lab_die("%s: no context: %s", program, atv_result_text(result));
+    lab->n_threads = atv_ctx_info(lab->ctx)->n_threads;
+    lab->isa = atv_isa_name(atv_ctx_info(lab->ctx)->isa);
+    lab_make_dir(lab->out);
+    lab_make_dir(lab_pathf("%s/runs", lab->out).s);
+    printf("%s: %s\n", program, question);
+    return lab;
+}
+
+/* ==== >>data ====================================================================================================== */
+
+static void lab_docs_add(lab_docs *docs, const char *text, size_t size) {
+    while (size && strchr(" \r\n\t", text[0])) { text++; size--; }
+    while (size && strchr(" \r\n\t", text[size - 1])) size--;
+    if (!size) return;
+    if ((docs->n & (docs->n - 1)) == 0) {                   /* full at 0, 1, 2, 4, 8, .. */
+        docs->starts = (size_t *)realloc(docs->starts, (2 * (size_t)docs->n + 2) * sizeof *docs->starts);
+        if (!docs->starts) lab_die("no memory for %d documents", 2 * docs->n);
+    }
+    docs->starts[docs->n++] = docs->text.size;
+    lab_add(&docs->text, text, size);
+    lab_add(&docs->text, "\n", 1);
+    docs->starts[docs->n] = docs->text.size;
+}
+
+static lab_docs lab_docs_read(const lab_state *lab, const char *path) {
+    static const char mark[] = "<|endoftext|>";
+    lab_docs docs = {{0}, 0, 0};
+    lab_text text;
+    if (!lab_read(path, lab->scale->max_text, &text)) lab_die("%s: cannot be read: %s", path, strerror(errno));
+    for (size_t i = 0; i < text.size; i++) if (!text.data[i]) text.data[i] = ' ';   /* strstr would stop there */
+    for (const char *p = text.data, *next; p; p = next ? next + sizeof mark - 1 : NULL) {
+        next = strstr(p, mark);
+        lab_docs_add(&docs, p, next ? (size_t)(next - p) : strlen(p));
+    }
+    free(text.data);
+    return docs;
+}
+
+static lab_docs lab_docs_make(uint64_t seed, int n) {
+    lab_docs docs = {{0}, 0, 0};
+    char text[8192];
+    for (int i = 0; i < n; i++) {
+        size_t size = story_write(seed + (uint64_t)i, text, sizeof text);
+        lab_docs_add(&docs, text, ATVI_MIN(size, sizeof text - 1));
+    }
+    return docs;
+}
+
+/* Each document wrapped as the tokenizer's post-processor has it, then cut at the context. */
+static atv_data lab_encode(lab_state *lab, const lab_docs *docs, int first, int n, long *tokens, uint64_t *hash) {
+    size_t context = (size_t)lab->scale->context, longest = 0, room = 0, used = 0;
+    int32_t *ids, *all;
+    int *lengths = (int *)lab_alloc((size_t)n, sizeof *lengths);
+    atv_data data = {0};
+    for (int i = first; i < first + n; i++) {
+        size_t size = docs->starts[i + 1] - docs->starts[i];
+        longest = ATVI_MAX(longest, size + 2);
+        room += ATVI_MIN(size + 2, context);                /* a token has at least one byte */
+    }
+    ids = (int32_t *)lab_alloc(longest, sizeof *ids);
+    all = (int32_t *)lab_alloc(room, sizeof *all);
+    for (int i = first; i < first + n; i++) {
+        size_t k = 0, encoded;
+        if (lab->bos >= 0) ids[k++] = lab->bos;
+        lab_check(lab->ctx, atv_tokenizer_encode(lab->tokenizer, docs->text.data + docs->starts[i],
+                                            docs->starts[i + 1] - docs->starts[i] - 1, ids + k, longest - 2, &encoded));
+        k += encoded;
+        if (lab->eos >= 0) ids[k++] = lab->eos;
+        k = ATVI_MIN(k, context);
+        memcpy(all + used, ids, k * sizeof *ids);
+        used += k;
+        lengths[data.n_docs++] = (int)k;
+    }
+    free(ids);
+    data.ids = all;
+    data.lengths = lengths;
+    *tokens = (long)used;
+    *hash = lab_hash(lab_hash(LAB_HASH, all, used * sizeof *all), lengths, (size_t)n * sizeof *lengths);
+    return data;
+}
+
+/* TOKENIZER, or one trained on the first 64 MB of the text and kept in out/. */
+static void lab_open_tokenizer(lab_state *lab, const lab_docs *docs) {
+    const char *given = lab_env("TOKENIZER", NULL);
+    size_t size = ATVI_MIN(docs->text.size, (size_t)1 << 26);
+    lab->tokenizer_dir = lab_pathf("%s/tokenizer-%d-%016llx", lab->out, lab->scale->vocab_size,
+                                   (unsigned long long)lab_hash(LAB_HASH, docs->text.data, size));
+    if (given) lab->tokenizer_dir = lab_pathf("%s", given);
+    if (given || lab_exists(lab_pathf("%s/tokenizer.json", lab->tokenizer_dir.s).s))
+        lab_check(lab->ctx, atv_tokenizer_load(lab->ctx, lab->tokenizer_dir.s, &lab->tokenizer));
+    else {
+        atv_tokenizer_train_desc desc = {0};
+        desc.vocab_size = lab->scale->vocab_size;
+        lab_check(lab->ctx, atv_tokenizer_train(lab->ctx, &desc, docs->text.data, size, &lab->tokenizer));
+        lab_make_dir(lab->tokenizer_dir.s);
+        lab_check(lab->ctx, atv_tokenizer_save(lab->tokenizer, lab->tokenizer_dir.s));
+    }
+    atv_tokenizer_wrap(lab->tokenizer, &lab->bos, &lab->eos);
+    lab->tokenizer_hash = LAB_HASH;
+    for (int i = 0; i < atv_tokenizer_vocab_size(lab->tokenizer); i++) {
+        const char *token = atv_tokenizer_token(lab->tokenizer, i, &size);
+        lab->tokenizer_hash = lab_hash(lab->tokenizer_hash, &i, sizeof i);
+        if (token) lab->tokenizer_hash = lab_hash(lab->tokenizer_hash, token, size);
+    }
+}
+
+/* The pairs of stories.h as JSON lines: they go the way that all others go. */
+static void lab_make_pairs(lab_state *lab) {
+    char good[512], bad[512];
+    for (int kind = 0; kind < STORY_KINDS; kind++) {
+        lab_text *text = &lab->kinds[kind];
+        snprintf(lab->kind_names[kind], sizeof lab->kind_names[kind], "%s", story_kind_name(kind));
+        for (int i = 0; i < (lab->scale->n_pairs ? lab->scale->n_pairs : 1000); i++) {
+            story_pair((uint64_t)i, kind, good, bad, sizeof good);
+            lab_print(text, "{\"sentence_good\": ");
+            lab_json_string(text, good);
+            lab_print(text, ", \"sentence_bad\": ");
+            lab_json_string(text, bad);
+            lab_print(text, "}\n");
+        }
+    }
+    lab->n_kinds = STORY_KINDS;
+    if (lab->bos < 0) return;
+    lab->pairs_desc.start_token = lab->bos;                 /* a sentence stands where a story begins */
+    lab->pairs_desc.has_start_token = 1;
+    lab->pairs_desc.no_space = 1;
+}
+
+static int lab_compare_names(const void *a, const void *b) { return strcmp((const char *)a, (const char *)b); }
+
+/* A kind for each file. Where the scale takes fewer pairs than a file has, they are spread evenly over it. Scored as the
+   BabyLM 2023 evaluation scores, after the end token and a space. */
+static void lab_read_pairs(lab_state *lab, const char *dir) {
+    DIR *d = opendir(dir);
+    struct dirent *entry;
+    if (!d) lab_die("PAIRS=%s: cannot be read: %s", dir, strerror(errno));
+    while ((entry = readdir(d)) != NULL) {
+        const char *dot = strrchr(entry->d_name, '.');
+        if (!dot || (strcmp(dot, ".json") != 0 && strcmp(dot, ".jsonl") != 0)) continue;
+        if (lab->n_kinds == LAB_MAX_KINDS) lab_die("PAIRS=%s: has more than %d files", dir, LAB_MAX_KINDS);
+        if (strlen(entry->d_name) >= sizeof lab->kind_names[0]) lab_die("PAIRS=%s/%s: the name is too long", dir, entry->d_name);
+        strcpy(lab->kind_names[lab->n_kinds++], entry->d_name);
+    }
+    closedir(d);
+    if (!lab->n_kinds) lab_die("PAIRS=%s: has no .json or .jsonl file", dir);
+    qsort(lab->kind_names, (size_t)lab->n_kinds, sizeof *lab->kind_names, lab_compare_names);
+    for (int i = 0; i < lab->n_kinds; i++) {
+        lab_path path = lab_pathf("%s/%s", dir, lab->kind_names[i]);
+        lab_text all;
+        double lines = 0, line = 0, taken = 0, wanted;
+        if (!lab_read(path.s, 0, &all)) lab_die("%s: cannot be read: %s", path.s, strerror(errno));
+        if (all.size && all.data[all.size - 1] != '\n') lab_add(&all, "\n", 1);
+        for (const char *p = all.data; (p = strchr(p, '\n')) != NULL; p++) lines++;
+        wanted = lab->scale->n_pairs ? ATVI_MIN(lines, lab->scale->n_pairs) : lines;
+        for (const char *p = all.data, *next; (next = strchr(p, '\n')) != NULL; p = next + 1, line++)
+            if (line * wanted >= taken * lines) { lab_add(&lab->kinds[i], p, (size_t)(next + 1 - p)); taken++; }
+        free(all.data);
+        *strrchr(lab->kind_names[i], '.') = 0;
+    }
+}
+
+static void lab_open_data(lab_state *lab) {
+    const lab_scale *scale = lab->scale;
+    const char *pairs = lab_env("PAIRS", NULL);
+    struct stat info;
+    lab_docs train, valid = {{0}, 0, 0};
+    int n_train, n_valid, per_step = scale->batch * scale->accumulate;
+
+    if (!lab->data) {                                       /* seeds from 0 to train on, held out from 2^40 */
+        train = lab_docs_make(0, scale->n_train);
+        valid = lab_docs_make(UINT64_C(1) << 40, scale->n_valid);
+    } else if (stat(lab->data, &info) == 0 && S_ISDIR(info.st_mode)) {
+        train = lab_docs_read(lab, lab_pathf("%s/train.txt", lab->data).s);
+        valid = lab_docs_read(lab, lab_pathf("%s/valid.txt", lab->data).s);
+    } else train = lab_docs_read(lab, lab->data);
+    n_valid = lab->data && !S_ISDIR(info.st_mode) ? (train.n + 19) / 20 : valid.n;
+    n_train = valid.n ? train.n : train.n - n_valid;
+    if (scale->n_valid) n_valid = ATVI_MIN(n_valid, scale->n_valid);
+    if (n_train < per_step || n_valid < 1)
+        lab_die("DATA=%s: has %d documents to train on, %d held out; %d and 1 are needed", lab->data, n_train, n_valid, per_step);
+
+    lab_open_tokenizer(lab, &train);
+    lab->train = lab_encode(lab, &train, 0, n_train, &lab->train_tokens, &lab->train_hash);
+    lab->valid = lab_encode(lab, valid.n ? &valid : &train, valid.n ? 0 : n_train, n_valid, &lab->valid_tokens,
+                            &lab->valid_hash);
+    free(train.text.data);
+    free(train.starts);
+    free(valid.text.data);
+    free(valid.starts);
+    lab->steps = scale->steps ? scale->steps : (n_train + per_step - 1) / per_step;
+
+    if (pairs) lab_read_pairs(lab, pairs);
+    else if (!lab->data) lab_make_pairs(lab);
+    lab->pairs_hash = LAB_HASH;
+    for (int i = 0; i < lab->n_kinds; i++) {
+        lab->pairs_hash = lab_hash(lab->pairs_hash, lab->kind_names[i], strlen(lab->kind_names[i]) + 1);
+        lab->pairs_hash = lab_hash(lab->pairs_hash, lab->kinds[i].data, lab->kinds[i].size);
+        for (size_t k = 0; k < lab->kinds[i].size; k++) lab->n_pairs += lab->kinds[i].data[k] == '\n';
+    }
+}
+
+/* ==== >>runs ====================================================================================================== */
+
+/* The model that this scale trains for a variant. */
+static atv_config lab_config(const lab_state *lab, const lab_variant *variant) {
+    atv_config config = {0};
+    config.vocab_size = atv_tokenizer_vocab_size(lab->tokenizer);
+    config.max_position_embeddings = lab->scale->context;
+    config.hidden_size = lab->scale->hidden_size;
+    config.num_layers = 2;
+    config.num_heads = variant->heads;
+    config.window_size = lab->scale->window;
+    config.initializer_range = lab->scale->init;
+    config.has_special_ids = 1;
+    config.bos_token_id = lab->bos;
+    config.eos_token_id = lab->eos;
+    config.pad_token_id = atv_tokenizer_id(lab->tokenizer, "<pad>");
+    lab_check(lab->ctx, atv_config_preset(lab->ctx, variant->preset, variant->group, variant->kqv, lab->scale->ffn_base,
+                                     &config));
+    lab_check(lab->ctx, atv_config_resolve(lab->ctx, &config, &config));
+    return config;
+}
+
+static atv_trainer_desc lab_recipe(const lab_state *lab, int seed) {
+    atv_trainer_desc recipe = atv_trainer_published();
+    recipe.total_steps = lab->steps;
+    recipe.max_length = lab->scale->context;
+    recipe.seed = (uint64_t)seed;
+    if (lab->scale->steps == 0) return recipe;              /* one epoch: the published recipe as it is */
+    recipe.batch = lab->scale->batch;
+    recipe.accumulate = lab->scale->accumulate;
+    recipe.has_learning_rate = 1;
+    recipe.learning_rate = lab->scale->learning_rate;
+    recipe.min_learning_rate = 0;
+    recipe.schedule = ATV_SCHEDULE_LINEAR;
+    recipe.warmup_steps = lab->steps / 10;
+    recipe.beta2 = 0.98;
+    recipe.max_grad_norm = 1;
+    return recipe;
+}
+
+/* All that decides a run's result, as JSON; its hash names the run. */
+static lab_text lab_settings_json(const lab_state *lab, const atv_config *c, const atv_trainer_desc *r) {
+    lab_text t = {0};
+    lab_print(&t, "{\n  \"library\": \"%d.%d.%d\",\n", ATV_VERSION_MAJOR, ATV_VERSION_MINOR, ATV_VERSION_PATCH);
+#define INT(x) lab_print(&t, "  \"%s\": %lld,\n", strrchr(#x, '>') + 1, (long long)(x));
+#define REAL(x) lab_print(&t, "  \"%s\": %.17g,\n", strrchr(#x, '>') + 1, x);
+#define HASH(x) lab_print(&t, "  \"%s\": \"%016llx\",\n", strrchr(#x, '>') + 1, (unsigned long long)(x));
+    INT(c->vocab_size) INT(c->max_position_embeddings) INT(c->hidden_size) INT(c->num_layers) INT(c->num_heads)
+    INT(c->num_key_value_heads) INT(c->kqv_size) INT(c->intermediate_size) INT(c->window_size) REAL(c->layer_norm_epsilon)
+    REAL(c->initializer_range)
+    INT(lab->steps) INT(r->batch) INT(r->accumulate) INT(r->max_length) INT(r->has_learning_rate) REAL(r->learning_rate)
+    REAL(r->min_learning_rate) INT(r->schedule) INT(r->warmup_steps) REAL(r->beta1) REAL(r->beta2) REAL(r->epsilon)
+    REAL(r->weight_decay) INT(r->decay_all) REAL(r->max_grad_norm) INT(lab->scale->n_curve) INT(lab->scale->every)
+    HASH(lab->train_hash) HASH(lab->valid_hash) HASH(lab->tokenizer_hash) HASH(lab->pairs_hash)
+#undef INT
+#undef REAL
+#undef HASH
+    lab_print(&t, "  \"seed\": %d\n}\n", (int)r->seed);
+    return t;
+}
+
+static lab_path lab_checkpoint(const lab_run *run) { return lab_pathf("%s/trainer.safetensors", run->dir.s); }
+
+/* The learning curve up to a step: later points belong to steps that will be run again. */
+static void lab_read_curve(lab_run *run, long last_step) {
+    lab_text text;
+    run->n_points = 0;
+    if (!lab_read(lab_pathf("%s/curve.csv", run->dir.s).s, 0, &text)) return;
+    for (const char *line = text.data; (line = strchr(line, '\n')) != NULL; line++) {
+        lab_point p;
+        if (sscanf(line, "%ld,%ld,%lf,%lf", &p.step, &p.tokens, &p.train_loss, &p.valid_loss) != 4) continue;
+        if (p.step <= last_step && run->n_points < LAB_MAX_POINTS) run->points[run->n_points++] = p;
+    }
+    free(text.data);
+}
+
+static void lab_write_curve(const lab_run *run) {
+    lab_text text = {0};
+    lab_print(&text, "step,tokens,train_loss,valid_loss\n");
+    for (int i = 0; i < run->n_points; i++) {
+        const lab_point *p = &run->points[i];
+        lab_print(&text, "%ld,%ld,%.17g,%.17g\n", p->step, p->tokens, p->train_loss, p->valid_loss);
+    }
+    lab_write(lab_pathf("%s/curve.csv", run->dir.s).s, &text);
+}
+
+/* The number after "key": in a file of lab_write_result. */
+static double lab_json_number(const char *json, const char *key) {
+    lab_text pattern = {0};
+    const char *at;
+    double x = 0;
+    lab_json_string(&pattern, key);
+    lab_print(&pattern, ": ");
+    at = strstr(json, pattern.data);
+    if (at) x = strtod(at + pattern.size, NULL);
+    free(pattern.data);
+    return x;
+}
+
+static int lab_read_result(const lab_state *lab, lab_run *run) {
+    lab_text text;
+    if (!lab_read(lab_pathf("%s/result.json", run->dir.s).s, 0, &text)) return 0;
+    run->loss = lab_json_number(text.data, "held_out_loss");
+    run->perplexity = lab_json_number(text.data, "perplexity");
+    run->pairs = lab_json_number(text.data, "all_pairs");
+    for (int i = 0; i < lab->n_kinds; i++) run->kinds[i] = lab_json_number(text.data, lab->kind_names[i]);
+    free(text.data);
+    lab_read_curve(run, LONG_MAX);
+    return 1;
+}
+
+static void lab_write_result(const lab_state *lab, const lab_run *run) {
+    lab_text text = {0};
+    lab_print(&text, "{\n  \"held_out_loss\": %.17g,\n", run->loss);
+    if (lab->n_kinds) lab_print(&text, "  \"all_pairs\": %.17g,\n", run->pairs);
+    for (int i = 0; i < lab->n_kinds; i++) {
+        lab_print(&text, "  ");
+        lab_json_string(&text, lab->kind_names[i]);
+        lab_print(&text, ": %.17g,\n", run->kinds[i]);
+    }
+    lab_print(&text, "  \"perplexity\": %.17g\n}\n", run->perplexity);
+    lab_write(lab_pathf("%s/result.json", run->dir.s).s, &text);
+}
+
+/* One run: found finished, gone on with, or run from its start. Small models gain little from several threads, so that runs
+   go side by side instead, each in a context of its own; that changes no bit of their results. */
+typedef struct lab_training {
+    lab_state *lab;
+    lab_row *row;
+    lab_run *run;
+    atv_trainer *trainer;
+    double loss_sum;                /* of the steps since the last point */
+    int64_t loss_tokens, tokens_seen;
+    atv_result result;
+} lab_training;
+
+static int lab_on_step(void *user, const atv_step *step) {
+    lab_training *t = (lab_training *)user;
+    lab_state *lab = t->lab;
+    lab_run *run = t->run;
+    double elapsed;
+    t->loss_sum += step->loss.sum;
+    t->loss_tokens += step->loss.tokens;
+    if (step->step % lab->scale->every == 0 || step->step == lab->steps) {
+        atv_data data = lab->valid;
+        atv_loss valid;
+        lab_point p;
+        data.n_docs = ATVI_MIN(data.n_docs, lab->scale->n_curve);
+        t->result = atv_evaluate(atv_trainer_work(t->trainer), &data, &valid);
+        if (t->result != ATV_OK) return 1;
+        p.step = (long)step->step;
+        p.tokens = (long)step->tokens_seen;
+        p.train_loss = t->loss_sum / (double)t->loss_tokens;
+        p.valid_loss = valid.sum / (double)valid.tokens;
+        if (run->n_points < LAB_MAX_POINTS) run->points[run->n_points++] = p;
+        t->loss_sum = 0;
+        t->loss_tokens = 0;
+        lab_write_curve(run);                               /* first, so that no checkpoint is without its points */
+        t->result = atv_trainer_save(t->trainer, lab_checkpoint(run).s);
+        if (t->result != ATV_OK) return 1;
+    }
+    pthread_mutex_lock(&lab->mutex);
+    lab->steps_done++;
+    lab->tokens_done += (double)(step->tokens_seen - t->tokens_seen);
+    t->tokens_seen = step->tokens_seen;
+    elapsed = lab_now() - lab->train_start;
+    lab_bar(lab, "training", lab->steps_done / lab->steps_left,
+            lab_pathf("%d of %d runs, %.1f k tokens/s, loss %.3f", lab->n_finished, lab->n_left, 1e-3 * lab->tokens_done / elapsed,
+                      step->loss.sum / (double)step->loss.tokens).s,
+            elapsed / lab->steps_done * (lab->steps_left - lab->steps_done) + lab->speed_seconds);
+    pthread_mutex_unlock(&lab->mutex);
+    return 0;
+}
+
+static void lab_train(lab_state *lab, atv_ctx *ctx, atv_tokenizer *tokenizer, lab_row *row, lab_run *run) {
+    lab_path checkpoint = lab_checkpoint(run);
+    atv_trainer_desc recipe = lab_recipe(lab, run->seed);
+    lab_text settings = lab_settings_json(lab, &row->config, &recipe);
+    lab_training t = {0};
+    atv_model *model;
+    atv_save_desc save = {0};
+    atv_work *work;
+    atv_loss loss;
+    int64_t from;
+    double start = lab_now();
+
+    lab_make_dir(run->dir.s);
+    lab_write(lab_pathf("%s/settings.json", run->dir.s).s, &settings);
+    lab_check(ctx, atv_model_create(ctx, &row->config, &model));
+    atv_model_init(model, (uint64_t)run->seed);
+    lab_check(ctx, atv_trainer_create(model, &recipe, &t.trainer));
+    work = atv_trainer_work(t.trainer);
+    if (lab_exists(checkpoint.s)) lab_check(ctx, atv_trainer_load(t.trainer, checkpoint.s));
+    from = atv_trainer_step(t.trainer);
+    lab_read_curve(run, (long)from);
+    t.lab = lab;
+    t.row = row;
+    t.run = run;
+    t.tokens_seen = run->n_points ? run->points[run->n_points - 1].tokens : 0;
+    if (from < lab->steps) {
+        atv_result result = atv_trainer_run(t.trainer, &lab->train, lab->steps - from, lab_on_step, &t);
+        lab_check(ctx, t.result != ATV_OK ? t.result : result);
+    }
+
+    lab_check(ctx, atv_evaluate(work, &lab->valid, &loss));
+    run->loss = loss.sum / (double)loss.tokens;
+    run->perplexity = exp(run->loss);
+    for (int i = 0; i < lab->n_kinds; i++) {
+        const lab_text *kind = &lab->kinds[i];
+        atv_pairs_result pairs;
+        lab_check(ctx, atv_eval_pairs(work, tokenizer, kind->data, kind->size, &lab->pairs_desc, &pairs));
+        run->kinds[i] = (double)pairs.correct / (double)ATVI_MAX(pairs.pairs, 1);
+        run->pairs += run->kinds[i] / lab->n_kinds;
+    }
+    save.tokenizer = tokenizer;
+    lab_check(ctx, atv_model_save(model, run->dir.s, &save));
+    lab_write_result(lab, run);                             /* from here on the run is finished */
+    remove(checkpoint.s);
+    atv_trainer_destroy(t.trainer);
+    atv_model_destroy(model);
+
+    pthread_mutex_lock(&lab->mutex);
+    lab->n_finished++;
+    lab_say(lab, lab_pathf("  %-18s seed %d   loss %.4f%s   %s%s", row->label, run->seed, run->loss,
+                           lab->n_kinds ? lab_pathf(", pairs %.1f %%", 100 * run->pairs).s : "",
+                           lab_duration(lab_now() - start).s, from ? lab_pathf(" from step %ld on", (long)from).s : "").s, 1);
+    pthread_mutex_unlock(&lab->mutex);
+}
+
+/* Takes the next run that is not finished until there is none: all variants of a seed, then the next seed. */
+static void *lab_worker(void *user) {
+    lab_state *lab = (lab_state *)user;
+    atv_ctx_desc desc = {0};
+    atv_tokenizer *tokenizer;
+    atv_ctx *ctx;
+    atv_result result;
+    desc.n_threads = ATVI_MAX(1, lab->n_threads / ATVI_MAX(1, lab->n_left));
+    result = atv_ctx_create(&desc, &ctx);
+    if (result != ATV_OK) lab_die("%s: no context: %s", lab->program, atv_result_text(result));
+    lab_check(ctx, atv_tokenizer_load(ctx, lab->tokenizer_dir.s, &tokenizer));
+    for (;;) {
+        lab_row *row;
+        int i;
+        pthread_mutex_lock(&lab->mutex);
+        i = lab->next++;
+        pthread_mutex_unlock(&lab->mutex);
+        if (i >= lab->n_rows * LAB_SEEDS) break;
+        row = &lab->rows[i % lab->n_rows];
+        if (!row->runs[i / lab->n_rows].finished) lab_train(lab, ctx, tokenizer, row, &row->runs[i / lab->n_rows]);
+    }
+    atv_tokenizer_destroy(tokenizer);
+    atv_ctx_destroy(ctx);
+    return NULL;
+}
+
+static void lab_train_all(lab_state *lab) {
+    int n = ATVI_MIN(lab->n_threads, lab->n_left);
+    pthread_t *workers = (pthread_t *)lab_alloc((size_t)n, sizeof *workers);
+    lab->train_start = lab_now();
+    for (int i = 0; i < n; i++)
+        if (pthread_create(&workers[i], NULL, lab_worker, lab) != 0) lab_die("%s: no thread for a training run", lab->program);
+    for (int i = 0; i < n; i++) pthread_join(workers[i], NULL);
+    free(workers);
+}
+
+typedef struct lab_probe { double start, seconds; int64_t first_tokens, tokens; } lab_probe;
+
+static int lab_probe_step(void *user, const atv_step *step) {
+    lab_probe *probe = (lab_probe *)user;
+    if (!probe->first_tokens) {                             /* the first step touches the memory and does not count */
+        probe->first_tokens = step->tokens_seen;
+        probe->start = lab_now();
+    }
+    probe->seconds = lab_now() - probe->start;
+    probe->tokens = step->tokens_seen - probe->first_tokens;
+    return probe->tokens && probe->seconds > 0.3;
+}
+
+/* Seconds of training for one token on one thread, from a few batches of a model that is then thrown away. */
+static double lab_seconds_per_token(lab_state *lab, const lab_row *row) {
+    atv_trainer_desc recipe = lab_recipe(lab, 1);
+    atv_ctx_desc desc = {0};
+    lab_probe probe = {0};
+    atv_ctx *ctx;
+    atv_model *model;
+    atv_trainer *trainer;
+    atv_result result;
+    desc.n_threads = 1;
+    recipe.accumulate = 1;
+    lab_check(lab->ctx, atv_ctx_create(&desc, &ctx));
+    lab_check(ctx, atv_model_create(ctx, &row->config, &model));
+    atv_model_init(model, 1);
+    lab_check(ctx, atv_trainer_create(model, &recipe, &trainer));
+    result = atv_trainer_run(trainer, &lab->train, 1000, lab_probe_step, &probe);
+    if (result != ATV_ERR_STOPPED) lab_check(ctx, result);
+    atv_trainer_destroy(trainer);
+    atv_model_destroy(model);
+    atv_ctx_destroy(ctx);
+    return probe.seconds / (double)probe.tokens;
+}
+
+/* ==== >>speed ===================================================================================================== */
+
+/* What the system can give without swapping; 0 where it does not say. */
+static double lab_free_memory(void) {
+    lab_text text;
+    const char *at;
+    double bytes = 0;
+    if (!lab_read("/proc/meminfo", 0, &text)) return 0;
+    at = strstr(text.data, "MemAvailable:");
+    if (at) bytes = 1024 * strtod(at + 13, NULL);
+    free(text.data);
+    return bytes;
+}
+
+static atv_decoder_desc lab_decoder(const lab_state *lab, int batch, int tokens) {
+    atv_decoder_desc desc = {0};
+    desc.n_seq = batch;
+    desc.max_positions = lab->prompt + 1 + tokens;
+    desc.max_chunk = lab->prompt;
+    return desc;
+}
+
+/* µs per token of greedy generation by `batch` sequences, each with lab->prompt positions in its cache. */
+static double lab_generation(lab_state *lab, atv_model *model, int batch, int tokens) {
+    size_t vocab = (size_t)atv_model_config(model)->vocab_size;
+    atv_decoder_desc desc = lab_decoder(lab, batch, tokens);
+    atv_real *logits = (atv_real *)lab_alloc((size_t)batch * vocab, sizeof *logits);
+    int32_t *ids = (int32_t *)lab_alloc((size_t)(batch + lab->prompt), sizeof *ids);
+    atv_decode_input *inputs = (atv_decode_input *)lab_alloc((size_t)batch, sizeof *inputs);
+    atv_sampling greedy = {0};
+    atv_rng rng = {1};
+    atv_decoder *decoder;
+    double start = 0, seconds;
+
+    for (int i = 0; i < batch + lab->prompt; i++) ids[i] = (int32_t)atv_rng_below(&rng, (uint32_t)vocab);
+    lab_check(lab->ctx, atv_decoder_create(model, &desc, &decoder));
+    lab_check(lab->ctx, atv_decoder_add(decoder, &inputs[0].seq));
+    inputs[0].ids = ids + batch;
+    inputs[0].n_ids = lab->prompt;
+    lab_check(lab->ctx, atv_decode(decoder, inputs, 1, logits));
+    for (int i = 0; i < batch; i++) {
+        if (i > 0) lab_check(lab->ctx, atv_decoder_copy(decoder, inputs[0].seq, &inputs[i].seq));
+        inputs[i].ids = &ids[i];
+        inputs[i].n_ids = 1;
+    }
+    for (int t = -1; t < tokens; t++) {                     /* step -1 warms up */
+        if (t == 0) start = lab_now();
+        lab_check(lab->ctx, atv_decode(decoder, inputs, batch, logits));
+        for (int i = 0; i < batch; i++)
+            lab_check(lab->ctx, atv_sample(decoder, &greedy, &rng, logits + (size_t)i * vocab, NULL, 0, &ids[i], NULL));
+    }
+    seconds = lab_now() - start;
+    atv_decoder_destroy(decoder);
+    free(inputs);
+    free(ids);
+    free(logits);
+    return 1e6 * seconds / ((double)batch * tokens);
+}
+
+static int lab_compare_doubles(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double lab_median(double *x, int n) {
+    qsort(x, (size_t)n, sizeof *x, lab_compare_doubles);
+    return 0.5 * (x[(n - 1) / 2] + x[n / 2]);
+}
+
+/* Fills in us16 and us512 of all rows, round by round. */
+static void lab_time(lab_state *lab, lab_row *rows, int n) {
+    const lab_scale *s = lab->scale;
+    atv_model **models = (atv_model **)lab_alloc((size_t)n, sizeof *models);
+    double (*us)[LAB_MAX_ROUNDS] = (double (*)[LAB_MAX_ROUNDS])lab_alloc((size_t)n, sizeof *us);
+    double most = 0.75 * lab_free_memory(), start, done = 0;
+    double all = (double)n * s->rounds * (16 * s->tokens16 + 512 * s->tokens512);
+    size_t need;
+    for (int i = 0; i < n; i++) {
+        lab_check(lab->ctx, atv_model_create(lab->ctx, &rows[i].shape, &models[i]));
+        atv_model_init(models[i], 1);
+        rows[i].parameters = (long)atv_model_num_parameters(models[i]);
+    }
+    for (;; lab->prompt /= 2) {                             /* a small machine times a shorter context */
+        atv_decoder_desc desc = lab_decoder(lab, 512, s->tokens512);
+        lab_check(lab->ctx, atv_decoder_bytes(models[0], &desc, &need));         /* the first row caches the most */
+        if (most == 0 || (double)need < most || lab->prompt < 32) break;
+        fprintf(stderr, "  512 sequences would take %.1f GB: the prompt is cut in half\n", 1e-9 * (double)need);
+    }
+    start = lab_now();
+    for (int batch = 16; batch <= 512; batch += 512 - 16) {
+        int tokens = batch == 16 ? s->tokens16 : s->tokens512;
+        for (int round = 0; round < s->rounds; round++) for (int i = 0; i < n; i++) {
+            us[i][round] = lab_generation(lab, models[i], batch, tokens);
+            done += (double)batch * tokens;
+            lab_bar(lab, "timing", done / all, lab_pathf("%s, b=%d: %.1f us/token", rows[i].label, batch, us[i][round]).s,
+                    (lab_now() - start) / done * (all - done));
+        }
+        for (int i = 0; i < n; i++) *(batch == 16 ? &rows[i].us16 : &rows[i].us512) = lab_median(us[i], s->rounds);
+    }
+    lab_say(lab, lab_pathf("  timing took %s", lab_duration(lab_now() - start).s).s, 1);
+    for (int i = 0; i < n; i++) atv_model_destroy(models[i]);
+    free(us);
+    free(models);
+}
+
+/* ==== >>measure =================================================================================================== */
+
+static lab_stat lab_stats(const double *x, int n) {
+    lab_stat s = {0, 0, x[0], x[0]};
+    for (int i = 0; i < n; i++) {
+        s.mean += x[i] / n;
+        s.min = ATVI_MIN(s.min, x[i]);
+        s.max = ATVI_MAX(s.max, x[i]);
+    }
+    for (int i = 0; i < n; i++) s.sd += (x[i] - s.mean) * (x[i] - s.mean) / (n - 1);
+    s.sd = sqrt(s.sd);
+    return s;
+}
+
+/* The usual 8 heads go without saying. */
+static void lab_name(lab_row *row) {
+    const lab_variant *v = row->variant;
+    const char *name = atv_variant_name(v->preset);
+    char *p = row->label;
+    double proportions[2] = {v->preset == ATV_KQV ? v->kqv : v->group, v->kqv};
+    int n = v->preset == ATV_COMBINED ? 2 : v->preset == ATV_GQA || v->preset == ATV_KQV;
+    snprintf(row->id, sizeof row->id, "%s-%d", name, v->heads);
+    for (; *name; name++) *p++ = (char)(*name - 32);
+    for (int i = 0; i < n; i++) {
+        char number[16];
+        snprintf(number, sizeof number, "%g", proportions[i]);
+        snprintf(row->id + strlen(row->id), sizeof row->id - strlen(row->id), "-%s", number);
+        p += sprintf(p, "%c%s", i ? '/' : ' ', number + (*number == '0'));
+    }
+    if (v->heads != 8) sprintf(p, ", %d heads", v->heads);
+}
+
+/* Says what will be done and how long it will take. */
+static void lab_plan(lab_state *lab, lab_row *rows, int n) {
+    const lab_scale *s = lab->scale;
+    const atv_config *config = &rows[0].config;
+    double weights = (double)config->hidden_size * (config->vocab_size + 8 * config->hidden_size + 4 * s->ffn_base);
+    double per_token, step, evaluation, timed;
+    int begun = 0;
+    for (int i = 0; i < n; i++) for (int k = 0; k < LAB_SEEDS; k++) {
+        lab_run *run = &rows[i].runs[k];
+        run->finished = lab_read_result(lab, run);
+        if (run->finished) continue;
+        lab->n_left++;
+        lab->steps_left += lab->steps;
+        if (!lab_exists(lab_checkpoint(run).s)) continue;
+        begun++;
+        lab_read_curve(run, LONG_MAX);
+        if (run->n_points) lab->steps_left -= (double)run->points[run->n_points - 1].step;
+    }
+
+    printf("  text      %s: %d documents to train on (%.2f million tokens), %d held out; ",
+           lab->data ? lab->data : "stories made here", lab->train.n_docs, 1e-6 * (double)lab->train_tokens, lab->valid.n_docs);
+    if (lab->n_kinds) printf("%ld minimal pairs of %d kinds\n", lab->n_pairs, lab->n_kinds);
+    else printf("no minimal pairs without PAIRS=dir\n");
+    printf("  model     V %d, C %d, T %d, L 2 (global, local %d), FFN %d for MHA; %d steps of %d documents\n",
+           config->vocab_size, config->hidden_size, s->context, s->window, s->ffn_base, lab->steps, s->batch * s->accumulate);
+    printf("  runs      %d variants x %d seeds = %d: %d finished already, %d to go on with, %d to begin\n", n, LAB_SEEDS,
+           n * LAB_SEEDS, n * LAB_SEEDS - lab->n_left, begun, lab->n_left - begun);
+    printf("  speed     of the published shape, V 10000, C 384, L 2, with 16 and with 512 sequences\n");
+    fflush(stdout);
+
+    /* A forward pass takes a third of training on the same tokens; a larger shape takes longer in the measure of its weights. */
+    per_token = lab_seconds_per_token(lab, &rows[0]) / lab->n_threads;
+    step = (double)lab->train_tokens / lab->train.n_docs * s->batch * s->accumulate * per_token;
+    evaluation = (double)lab->valid_tokens / lab->valid.n_docs * (lab->valid.n_docs + (double)s->n_curve * lab->steps / s->every);
+    evaluation = (evaluation + 30.0 * (double)lab->n_pairs) * per_token / 3;
+    timed = (double)n * s->rounds * (16 * (s->tokens16 + 1) + 512 * (s->tokens512 + 1));
+    lab->speed_seconds = 0.5 * n + timed * 1.5 * 6.6e6 / weights * per_token / 3;
+    printf("  estimate  %s to train at %.1f k tokens/s, ", lab_duration(lab->steps_left * step + lab->n_left * evaluation).s,
+           1e-3 / per_token);
+    printf("%s to time (%d threads, %s); cut off, it goes on where it was\n", lab_duration(lab->speed_seconds).s,
+           lab->n_threads, lab->isa);
+    fflush(stdout);
+}
+
+static void lab_measure(lab_state *lab, const lab_variant *variants, int n, lab_row *rows) {
+    memset(rows, 0, (size_t)n * sizeof *rows);
+    lab_open_data(lab);
+    for (int i = 0; i < n; i++) {
+        lab_row *r = &rows[i];
+        r->variant = &variants[i];
+        lab_name(r);
+        r->config = lab_config(lab, r->variant);
+        r->shape = atv_config_published();
+        r->shape.num_heads = r->variant->heads;
+        lab_check(lab->ctx, atv_config_preset(lab->ctx, r->variant->preset, r->variant->group, r->variant->kqv, 1024, &r->shape));
+        lab_check(lab->ctx, atv_config_resolve(lab->ctx, &r->shape, &r->shape));
+        r->kv_bytes = atv_config_kv_bytes_per_token(&r->shape);
+        for (int k = 0; k < LAB_SEEDS; k++) {
+            atv_trainer_desc recipe = lab_recipe(lab, k + 1);
+            lab_text settings = lab_settings_json(lab, &r->config, &recipe);
+            r->runs[k].seed = k + 1;
+            r->runs[k].points = (lab_point *)lab_alloc(LAB_MAX_POINTS, sizeof(lab_point));
+            r->runs[k].dir = lab_pathf("%s/runs/%016llx-%s-s%d", lab->out,
+                                       (unsigned long long)lab_hash(LAB_HASH, settings.data, settings.size), r->id, k + 1);
+            free(settings.data);
+        }
+    }
+    lab_plan(lab, rows, n);
+    lab->rows = rows;
+    lab->n_rows = n;
+    lab_train_all(lab);
+    for (int i = 0; i < n; i++) {
+        double loss[LAB_SEEDS], perplexity[LAB_SEEDS], pairs[LAB_SEEDS];
+        for (int k = 0; k < LAB_SEEDS; k++) {
+            loss[k] = rows[i].runs[k].loss;
+            perplexity[k] = rows[i].runs[k].perplexity;
+            pairs[k] = 100 * rows[i].runs[k].pairs;
+        }
+        rows[i].loss = lab_stats(loss, LAB_SEEDS);
+        rows[i].perplexity = lab_stats(perplexity, LAB_SEEDS);
+        rows[i].pairs = lab_stats(pairs, LAB_SEEDS);
+    }
+    lab_time(lab, rows, n);
+}
+
+/* ==== >>tables ==================================================================================================== */
+
+/* A published figure; - where there is none. */
+static lab_path lab_published(double x, int decimals) {
+    return x > 0 ? lab_pathf("%.*f", decimals, x) : lab_pathf("-");
+}
+
+static void lab_table(const lab_state *lab, const lab_row *rows, int n) {
+    const lab_scale *s = lab->scale;
+
+    printf("\nQuality: V %d, C %d, T %d, L 2, %d steps of %d documents. Mean ± sd (min..max) of n = %d seeds.\n",
+           atv_tokenizer_vocab_size(lab->tokenizer), s->hidden_size, s->context, lab->steps, s->batch * s->accumulate,
+           LAB_SEEDS);
+    printf("%-18s   %-29s   %10s   %-26s   %15s\n", "", "held-out loss", "perplexity", "minimal pairs right, %", "published, %");
+    printf("%-18s   %-29s   %10s   %-26s   %8s%7s\n", "", "", "", "", "BLiMP", "GLUE");
+    for (int i = 0; i < n; i++) {
+        const lab_row *r = &rows[i];
+        printf("%-18s   %.4f ± %.4f (%.3f..%.3f)   %10.2f   ", r->label, r->loss.mean, r->loss.sd, r->loss.min,
+               r->loss.max, r->perplexity.mean);
+        if (lab->n_kinds) printf("%5.1f ± %4.1f (%4.1f..%5.1f)   ", r->pairs.mean, r->pairs.sd, r->pairs.min, r->pairs.max);
+        else printf("%-26s   ", "-");
+        printf("%8s%7s\n", lab_published(r->variant->pub_blimp, 1).s, lab_published(r->variant->pub_glue, 1).s);
+    }
+
+    printf("\nSpeed: V 10000, C 384, L 2, fp32, %d threads (%s), from position %d on. Median of %d rounds.\n", lab->n_threads,
+           lab->isa, lab->prompt, s->rounds);
+    printf("%-18s   %15s   %10s   %8s   %15s   %21s\n", "", "", "", "KV cache", "us per token", "published (Python, GPU)");
+    printf("%-18s   %2s %2s %3s %5s   %10s   %8s   %7s%8s   %7s%8s%8s\n", "", "H", "G", "S", "FFN", "parameters", "B/token",
+           "b=16", "b=512", "FFN", "b=16", "b=512");
+    for (int i = 0; i < n; i++) {
+        const lab_row *r = &rows[i];
+        const atv_config *c = &r->shape;
+        printf("%-18s   %2d %2d %3d %5d   %10ld   %8lu   %7.1f%8.1f   ", r->label, c->num_heads, c->num_key_value_heads,
+               c->kqv_size, c->intermediate_size, r->parameters, (unsigned long)r->kv_bytes, r->us16, r->us512);
+        printf("%7d%8s%8s\n", r->variant->pub_ffn, lab_published(r->variant->pub_us16, 2).s,
+               lab_published(r->variant->pub_us512, 2).s);
+    }
+    printf("\n");
+}
+
+/* What one variant saves against another and what it pays for that, compared seed by seed. */
+static void lab_reading(const lab_state *lab, const lab_row *row, const lab_row *base) {
+    double loss[LAB_SEEDS], pairs[LAB_SEEDS];
+    lab_stat l, p;
+    for (int k = 0; k < LAB_SEEDS; k++) {
+        loss[k] = row->runs[k].loss - base->runs[k].loss;
+        pairs[k] = 100 * (row->runs[k].pairs - base->runs[k].pairs);
+    }
+    l = lab_stats(loss, LAB_SEEDS);
+    p = lab_stats(pairs, LAB_SEEDS);
+    printf("%s caches %.3g %% of the bytes of %s and takes %.0f %% of its time at b=16, %.0f %% at b=512; ", row->label,
+           100.0 * (double)row->kv_bytes / (double)base->kv_bytes, base->label, 100 * row->us16 / base->us16,
+           100 * row->us512 / base->us512);
+    printf("its loss is %.3f ± %.3f %s (%s)", fabs(l.mean), l.sd, l.mean < 0 ? "lower" : "higher",
+           fabs(l.mean) > 2 * l.sd ? "more than seeds differ" : "within the seeds' spread");
+    if (lab->n_kinds) printf(", its pairs %.1f ± %.1f points %s (%s)", fabs(p.mean), p.sd, p.mean < 0 ? "worse" : "better",
+                             fabs(p.mean) > 2 * p.sd ? "more" : "within");
+    printf(".\n");
+}
+
+/* ==== >>save ====================================================================================================== */
+
+static void lab_setting(lab_text *text, const char *key, const char *value) {
+    lab_csv_string(text, key);
+    lab_print(text, ",");
+    lab_csv_string(text, value);
+    lab_print(text, "\n");
+}
+
+static void lab_number(lab_text *text, const char *key, double value) {
+    lab_setting(text, key, lab_pathf("%.10g", value).s);
+}
+
+static lab_path lab_processor(void) {
+    lab_path p = lab_pathf("unknown processor");
+    lab_text text;
+    const char *at;
+    if (!lab_read("/proc/cpuinfo", 0, &text)) return p;
+    at = strstr(text.data, "model name");
+    if (at && (at = strchr(at, ':')) != NULL) p = lab_pathf("%.*s", (int)ATVI_MIN(strcspn(at + 2, "\n"), 200), at + 2);
+    free(text.data);
+    return p;
+}
+
+/* settings.csv. OUT holds one experiment: tables there of another text, model or recipe are removed. */
+static void lab_save_settings(const lab_state *lab) {
+    static const char *const tables[] = {"rq1_1", "rq1_2", "rq2", "rq3", "curves", "pairs"};
+    static const lab_variant none = {ATV_MHA, 8, 1, 1, 0, 0, 0, 0, 0};
+    const lab_scale *s = lab->scale;
+    atv_config config = lab_config(lab, &none);
+    atv_trainer_desc recipe = lab_recipe(lab, 0);
+    lab_text json = lab_settings_json(lab, &config, &recipe), t = {0}, old;
+    lab_path path = lab_pathf("%s/settings.csv", lab->out);
+    struct utsname machine;
+    time_t now = time(NULL);
+    char date[32];
+
+    lab_print(&t, "key,value\n");
+    lab_setting(&t, "experiment", lab_pathf("%016llx", (unsigned long long)lab_hash(LAB_HASH, json.data, json.size)).s);
+    free(json.data);
+    if (lab_read(path.s, 0, &old)) {
+        if (strncmp(old.data, t.data, t.size) != 0)
+            for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+                remove(lab_pathf("%s/%s.csv", lab->out, tables[i]).s);
+        free(old.data);
+    }
+    lab_setting(&t, "machine", lab_pathf("%s, %d threads", lab_processor().s, lab->n_threads).s);
+    if (uname(&machine) == 0) lab_setting(&t, "system", lab_pathf("%s %s", machine.sysname, machine.machine).s);
+    lab_setting(&t, "isa", lab->isa);
+    lab_number(&t, "threads", lab->n_threads);
+    lab_setting(&t, "scale", s->name);
+    lab_setting(&t, "data", lab->data ? lab->data : "stories of examples/stories.h");
+    lab_number(&t, "documents", lab->train.n_docs);
+    lab_number(&t, "tokens", (double)lab->train_tokens);
+    lab_number(&t, "held_out_documents", lab->valid.n_docs);
+    lab_number(&t, "pairs", (double)lab->n_pairs);
+    lab_setting(&t, "tokenizer", lab_env("TOKENIZER", "trained on the text"));
+    lab_number(&t, "V", config.vocab_size);
+    lab_number(&t, "C", config.hidden_size);
+    lab_number(&t, "T", s->context);
+    lab_number(&t, "L", config.num_layers);
+    lab_number(&t, "W", s->window);
+    lab_number(&t, "ffn_base", s->ffn_base);
+    lab_number(&t, "steps", lab->steps);
+    lab_number(&t, "batch", recipe.batch * recipe.accumulate);
+    lab_number(&t, "lr", recipe.has_learning_rate ? recipe.learning_rate : 1e-3);
+    lab_number(&t, "seeds", LAB_SEEDS);
+    lab_setting(&t, "speed_shape", "V 10000, C 384, L 2, fp32");
+    lab_setting(&t, "speed_positions", lab_pathf("%d to %d at b=16, to %d at b=512", lab->prompt, lab->prompt + s->tokens16,
+                                                 lab->prompt + s->tokens512).s);
+    lab_number(&t, "speed_rounds", s->rounds);
+#if defined(__clang__)
+    lab_setting(&t, "compiler", __VERSION__);
+#elif defined(__GNUC__)
+    lab_setting(&t, "compiler", "gcc " __VERSION__);
+#endif
+    lab_setting(&t, "library", lab_pathf("%d.%d.%d", ATV_VERSION_MAJOR, ATV_VERSION_MINOR, ATV_VERSION_PATCH).s);
+    strftime(date, sizeof date, "%Y-%m-%d", gmtime(&now));
+    lab_setting(&t, "date", date);
+    lab_write(path.s, &t);
+}
+
+/* The header and those lines of a file shared by the programs that are not about one of these rows. */
+static lab_text lab_other_lines(const char *path, const char *header, const lab_row *rows, int n) {
+    lab_text old, kept = {0};
+    lab_print(&kept, "%s\n", header);
+    if (!lab_read(path, 0, &old)) return kept;
+    for (const char *line = strchr(old.data, '\n'), *end; line && (end = strchr(++line, '\n')) != NULL; line = end) {
+        size_t name = strcspn(line, ",\n");
+        int i = 0;
+        while (i < n && (strlen(rows[i].id) != name || strncmp(rows[i].id, line, name) != 0)) i++;
+        if (i == n) lab_add(&kept, line, (size_t)(end + 1 - line));
+    }
+    free(old.data);
+    return kept;
+}
+
+/* A field: a number, or nothing. */
+static void lab_field(lab_text *text, double x, int there) { lab_print(text, there ? ",%.9g" : ",", x); }
+
+static void lab_save(const lab_state *lab, const lab_row *rows, int n) {
+    lab_path path = lab_pathf("%s/%s.csv", lab->out, lab->program), curves = lab_pathf("%s/curves.csv", lab->out);
+    lab_path pairs = lab_pathf("%s/pairs.csv", lab->out);
+    lab_text t = {0};
+    int has_pairs = lab->n_kinds > 0;
+
+    lab_save_settings(lab);
+    lab_print(&t, "program,variant,label,heads,kv_heads,kqv_size,ffn,group_proportion,kqv_proportion,params,kv_bytes_per_token,"
+                  "seeds,loss_mean,loss_sd,ppl_mean,pairs_mean,pairs_sd,us_b16,us_b512,"
+                  "pub_ffn,pub_blimp,pub_glue,pub_us_b16,pub_us_b512,loss_min,loss_max,pairs_min,pairs_max\n");
+    for (int i = 0; i < n; i++) {
+        const lab_row *r = &rows[i];
+        const lab_variant *v = r->variant;
+        lab_print(&t, "%s,%s,", lab->program, r->id);
+        lab_csv_string(&t, r->label);
+        lab_print(&t, ",%d,%d,%d,%d,%g,%g,%ld,%lu,%d", r->shape.num_heads, r->shape.num_key_value_heads, r->shape.kqv_size,
+                  r->shape.intermediate_size, v->group, v->kqv, r->parameters, (unsigned long)r->kv_bytes, LAB_SEEDS);
+        lab_print(&t, ",%.9g,%.9g,%.9g", r->loss.mean, r->loss.sd, r->perplexity.mean);
+        lab_field(&t, r->pairs.mean, has_pairs);
+        lab_field(&t, r->pairs.sd, has_pairs);
+        lab_print(&t, ",%.6g,%.6g,%d", r->us16, r->us512, v->pub_ffn);
+        lab_field(&t, v->pub_blimp, v->pub_blimp > 0);
+        lab_field(&t, v->pub_glue, v->pub_glue > 0);
+        lab_field(&t, v->pub_us16, v->pub_us16 > 0);
+        lab_field(&t, v->pub_us512, v->pub_us512 > 0);
+        lab_print(&t, ",%.9g,%.9g", r->loss.min, r->loss.max);
+        lab_field(&t, r->pairs.min, has_pairs);
+        lab_field(&t, r->pairs.max, has_pairs);
+        lab_print(&t, "\n");
+    }
+    lab_write(path.s, &t);
+
+    t = lab_other_lines(curves.s, "variant,label,seed,step,tokens,train_loss,valid_loss", rows, n);
+    for (int i = 0; i < n; i++) for (int k = 0; k < LAB_SEEDS; k++) for (int j = 0; j < rows[i].runs[k].n_points; j++) {
+        const lab_point *p = &rows[i].runs[k].points[j];
+        lab_print(&t, "%s,", rows[i].id);
+        lab_csv_string(&t, rows[i].label);
+        lab_print(&t, ",%d,%ld,%ld,%.9g,%.9g\n", rows[i].runs[k].seed, p->step, p->tokens, p->train_loss, p->valid_loss);
+    }
+    lab_write(curves.s, &t);
+
+    t = lab_other_lines(pairs.s, "variant,seed,kind,accuracy", rows, n);
+    for (int i = 0; i < n; i++) for (int k = 0; k < LAB_SEEDS; k++) for (int j = 0; j < lab->n_kinds; j++) {
+        lab_print(&t, "%s,%d,", rows[i].id, rows[i].runs[k].seed);
+        lab_csv_string(&t, lab->kind_names[j]);
+        lab_print(&t, ",%.9g\n", rows[i].runs[k].kinds[j]);
+    }
+    lab_write(pairs.s, &t);
+    printf("Wrote %s, curves.csv, pairs.csv and settings.csv beside it.\n", path.s);
+}
+
+static void lab_close(lab_state *lab, lab_row *rows, int n) {
+    printf("%s took %s.\n\n", lab->program, lab_duration(lab_now() - lab->start).s);
+    for (int i = 0; i < n; i++) for (int k = 0; k < LAB_SEEDS; k++) free(rows[i].runs[k].points);
+    for (int i = 0; i < lab->n_kinds; i++) free(lab->kinds[i].data);
+    free((int32_t *)(uintptr_t)lab->train.ids);
+    free((int *)(uintptr_t)lab->train.lengths);
+    free((int32_t *)(uintptr_t)lab->valid.ids);
+    free((int *)(uintptr_t)lab->valid.lengths);
+    atv_tokenizer_destroy(lab->tokenizer);
+    atv_ctx_destroy(lab->ctx);
+    pthread_mutex_destroy(&lab->mutex);
+    free(lab);
+}
+
+#endif /* LAB_H */

@@ -1,0 +1,651 @@
+/* The trainer: golden runs, schedules, accumulation, saving and resuming bit for bit, the order of documents, evaluation. */
+#define _POSIX_C_SOURCE 200809L
+#define ATTNVAR_IMPLEMENTATION
+#include "../attnvar.h"
+#include "test.h"
+#include <unistd.h>
+
+static char directory[256];                                 /* of our own, for files */
+
+static atv_config small_config(void) {
+    atv_config c;
+    memset(&c, 0, sizeof c);
+    c.vocab_size = 40;
+    c.max_position_embeddings = 24;
+    c.hidden_size = 20;
+    c.num_layers = 2;
+    c.num_heads = 5;
+    c.num_key_value_heads = 3;
+    c.intermediate_size = 24;
+    c.window_size = 6;
+    return c;
+}
+
+static atv_trainer *make(atv_model *model, const atv_trainer_desc *desc) {
+    atv_trainer *trainer = NULL;
+    MUST(atv_model_ctx(model), atv_trainer_create(model, desc, &trainer));
+    return trainer;
+}
+
+static float *weights(atv_model *model) {
+    float *all = (float *)malloc(sizeof(float) * (size_t)atv_model_num_parameters(model)), *p = all;
+    int i;
+    if (!all) exit(1);
+    for (i = 0; i < atv_model_num_tensors(model); i++) {
+        int64_t n;
+        const float *x = test_data(atv_model_tensor(model, i).tensor, &n);
+        memcpy(p, x, sizeof(float) * (size_t)n);
+        p += n;
+    }
+    return all;
+}
+
+static int same(atv_model *a, atv_model *b) {
+    float *x = weights(a), *y = weights(b);
+    int equal = memcmp(x, y, sizeof(float) * (size_t)atv_model_num_parameters(a)) == 0;
+    free(x);
+    free(y);
+    return equal;
+}
+
+/* ---- golden ---- */
+
+static const char *ints(const char *p, const char *key, int *out, int cap, int *n) {
+    double x[256];
+    int i;
+    p = test_find(p, key);
+    *n = test_numbers(p, x, cap < 256 ? cap : 256);
+    for (i = 0; i < *n; i++) out[i] = (int)x[i];
+    return p;
+}
+
+static void test_golden(atv_isa isa) {
+    char *json = (char *)test_read("tests/golden/train/train.json", NULL);
+    const char *run, *batches;
+    int runs = 0, steps;
+    if (!CHECK(json != NULL, "tests/golden/train/train.json cannot be read")) return;
+    steps = (int)test_number(json, "steps");
+    batches = test_find(json, "batches");
+    for (run = strstr(json, "\"schedule\""); run; run = strstr(run + 10, "\"schedule\"")) {
+        char schedule[32], final_name[64];
+        const char *difference = test_find(run, "fp32_run_max_abs_difference"), *p = batches;
+        double lr[16], loss[16], norm[16], targets[16], fp_loss = test_number(difference, "loss"), fp_norm = test_number(difference, "grad_norm");
+        double fp_final = test_number(difference, "final_weights"), worst = 0;
+        atv_ctx *ctx = test_ctx(isa, 2);
+        atv_model *model = NULL;
+        atv_trainer_desc d;
+        atv_trainer *t;
+        atv_safetensors *file = NULL;
+        int i, k, n;
+        if (!CHECK(sscanf(run, "\"schedule\": \"%31[^\"]\"", schedule) == 1 &&
+                   sscanf(test_find(run, "final_weights"), "\"%63[^\"]\"", final_name) == 1, "train.json: a run")) break;
+        n = test_numbers(test_find(run, "lr"), lr, 16);
+        if (!CHECK(n == steps && test_numbers(test_find(run, "loss"), loss, 16) == n && test_numbers(test_find(run, "grad_norm"), norm, 16) == n &&
+                   test_numbers(test_find(run, "targets"), targets, 16) == n, "train.json: %s has no %d steps", schedule, steps)) break;
+        memset(&d, 0, sizeof d);
+        d.has_learning_rate = 1;
+        d.learning_rate = test_number(json, "lr");
+        d.min_learning_rate = test_number(json, "min_lr");
+        d.warmup_steps = (int)test_number(json, "warmup");
+        d.total_steps = steps;
+        d.schedule = strcmp(schedule, "cosine") == 0 ? ATV_SCHEDULE_COSINE : ATV_SCHEDULE_LINEAR;
+        d.beta1 = test_number(json, "beta1");
+        d.beta2 = test_number(json, "beta2");
+        d.epsilon = test_number(json, "eps");
+        d.weight_decay = test_number(json, "weight_decay");
+        d.max_grad_norm = test_number(run, "max_grad_norm");
+        MUST(ctx, atv_model_load(ctx, "tests/golden/mha", &model));
+        t = make(model, &d);
+        for (i = 0; i < steps; i++) {
+            atv_step step;
+            for (k = 0; k < 2; k++) {
+                int lengths[16], ids[256], n_seq, n_ids, j;
+                int32_t ids32[256];
+                atv_batch batch;
+                p = ints(p, "lengths", lengths, 16, &n_seq);
+                p = ints(p, "ids", ids, 256, &n_ids);
+                if (!CHECK(p && n_seq > 0 && n_ids > 0, "train.json: batch %d of step %d", k, i)) exit(test_done("aborted"));
+                for (j = 0; j < n_ids; j++) ids32[j] = ids[j];
+                batch = test_batch(ids32, lengths, n_seq);
+                MUST(ctx, atv_trainer_accumulate(t, &batch));
+            }
+            MUST(ctx, atv_trainer_update(t, &step));
+            CHECK(fabs(step.learning_rate - lr[i]) <= 1e-15, "%s: learning rate %.17g of step %d, not %.17g", schedule, step.learning_rate, i, lr[i]);
+            CHECK(atv_trainer_learning_rate(atv_trainer_info(t), i) == step.learning_rate, "%s: two learning rates of step %d", schedule, i);
+            CHECK(step.loss.tokens == (int64_t)targets[i] && step.step == i + 1, "%s: step %d has %ld targets", schedule, (int)step.step, (long)step.loss.tokens);
+            CHECK(fabs(step.loss.sum / (double)step.loss.tokens - loss[i]) <= 4 * fp_loss + 2.4e-7, "%s, %s: loss %.9g of step %d, not %.9g", schedule,
+                  atv_isa_name(isa), step.loss.sum / (double)step.loss.tokens, i, loss[i]);
+            CHECK(fabs(step.grad_norm - norm[i]) <= 4 * fp_norm, "%s, %s: gradient norm %.9g of step %d, not %.9g", schedule, atv_isa_name(isa), step.grad_norm, i, norm[i]);
+        }
+        CHECK(atv_trainer_step(t) == steps, "%ld steps", (long)atv_trainer_step(t));
+        MUST(ctx, atv_safetensors_open(ctx, test_path("tests/golden/train/%s", final_name), &file));
+        for (i = 0; i < atv_model_num_tensors(model); i++) {
+            atv_named_tensor w = atv_model_tensor(model, i);
+            int64_t count;
+            const float *x = test_data(w.tensor, &count);
+            int at = atv_safetensors_find(file, w.name);
+            if (CHECK(at >= 0, "%s lacks %s", final_name, w.name))
+                worst = fmax(worst, test_difference(x, (const float *)atv_safetensors_tensor(file, at).tensor.data, (size_t)count));
+        }
+        CHECK(worst <= 10 * fp_final, "%s, %s: final weights differ by %g > 10 x %g", schedule, atv_isa_name(isa), worst, fp_final);
+        atv_safetensors_close(file);
+        atv_trainer_destroy(t);
+        atv_model_destroy(model);
+        atv_ctx_destroy(ctx);
+        runs++;
+    }
+    CHECK(runs == 2, "train.json has %d runs", runs);
+    free(json);
+}
+
+/* ---- documents ---- */
+
+enum { DOCS = 37 };
+typedef struct documents { int32_t ids[DOCS * 40]; int lengths[DOCS]; atv_data data; } documents;
+
+static void make_documents(documents *d, uint64_t seed) {
+    atv_rng rng;
+    int i, n = 0;
+    rng.state = seed;
+    for (i = 0; i < DOCS; i++) {
+        d->lengths[i] = 2 + (int)atv_rng_below(&rng, 36);   /* some longer than the context */
+        test_ids(&rng, d->ids + n, d->lengths[i], 40);
+        d->ids[n] = i;                                      /* a document's first token is its number */
+        n += d->lengths[i];
+    }
+    d->data.ids = d->ids;
+    d->data.lengths = d->lengths;
+    d->data.n_docs = DOCS;
+}
+
+static atv_trainer_desc recipe(void) {
+    atv_trainer_desc d;
+    memset(&d, 0, sizeof d);
+    d.has_learning_rate = 1;
+    d.learning_rate = 3e-3;
+    d.schedule = ATV_SCHEDULE_COSINE;
+    d.warmup_steps = 3;
+    d.total_steps = 40;
+    d.weight_decay = 0.1;
+    d.max_grad_norm = 1;
+    d.accumulate = 2;
+    d.batch = 4;
+    d.seed = 11;
+    return d;
+}
+
+typedef struct seen { int n; double loss[64], first_loss; int64_t tokens, epoch; int stop_at; } seen;
+
+static int look(void *user, const atv_step *step) {
+    seen *s = (seen *)user;
+    if (s->n < 64) s->loss[s->n] = step->loss.sum / (double)step->loss.tokens;
+    s->n++;
+    s->tokens = step->tokens_seen;
+    s->epoch = step->epoch;
+    return s->stop_at && s->n == s->stop_at;
+}
+
+/* 2N steps are N, saved, loaded in another context with another number of threads, and N more: the same bits. */
+static void test_resuming(atv_isa isa) {
+    static documents docs;
+    atv_config c = small_config();
+    atv_trainer_desc d = recipe();
+    const char *path = test_path("%s/trainer.safetensors", directory);
+    atv_ctx *one = test_ctx(isa, 1), *two = test_ctx(isa, 2), *three = test_ctx(isa, 3);
+    atv_model *straight = NULL, *first = NULL, *second = NULL;
+    atv_trainer *a, *b, *e;
+    seen sa, sb, se;
+    int at;
+    make_documents(&docs, 4);
+    memset(&sa, 0, sizeof sa);
+    memset(&sb, 0, sizeof sb);
+    memset(&se, 0, sizeof se);
+    MUST(one, atv_model_create(one, &c, &straight));
+    MUST(two, atv_model_create(two, &c, &first));
+    MUST(three, atv_model_create(three, &c, &second));
+    atv_model_init(straight, 3);
+    atv_model_init(first, 3);
+    atv_model_init(second, 99);                             /* what is loaded must replace all of it */
+    a = make(straight, &d);
+    b = make(first, &d);
+    e = make(second, &d);
+    MUST(one, atv_trainer_run(a, &docs.data, 22, look, &sa));
+    MUST(two, atv_trainer_run(b, &docs.data, 11, look, &sb));
+    MUST(two, atv_trainer_save(b, path));
+    MUST(three, atv_trainer_load(e, path));
+    CHECK(atv_trainer_step(e) == 11, "loaded at step %ld", (long)atv_trainer_step(e));
+    CHECK(same(first, second), "loading gives other weights");
+    MUST(three, atv_trainer_run(e, &docs.data, 11, look, &se));
+    CHECK(same(straight, second), "22 steps have other bits than 11, saved, loaded, 11");
+    CHECK(sa.n == 22 && sb.n == 11 && se.n == 11 && sa.tokens == se.tokens && sa.epoch == se.epoch && sa.epoch >= 3,
+          "steps %d %d %d, tokens %ld %ld, epochs %ld %ld", sa.n, sb.n, se.n, (long)sa.tokens, (long)se.tokens, (long)sa.epoch, (long)se.epoch);
+    for (at = 0; at < 11; at++) CHECK(sa.loss[at] == sb.loss[at] && sa.loss[11 + at] == se.loss[at], "losses of step %d or %d", at, at + 11);
+    CHECK(sa.loss[21] < sa.loss[0], "the loss went from %g to %g", sa.loss[0], sa.loss[21]);
+
+    /* stopped by the callback, and going on from there */
+    atv_model_init(first, 3);
+    atv_trainer_destroy(b);
+    b = make(first, &d);
+    memset(&sb, 0, sizeof sb);
+    sb.stop_at = 5;
+    FAILS(two, atv_trainer_run(b, &docs.data, 22, look, &sb), ATV_ERR_STOPPED, "5");
+    CHECK(atv_trainer_step(b) == 5, "stopped at step %ld", (long)atv_trainer_step(b));
+    sb.stop_at = 0;
+    MUST(two, atv_trainer_run(b, &docs.data, 17, look, &sb));
+    CHECK(same(straight, first), "stopping and going on gives other bits");
+
+    /* another seed, another order; the seed decides alone, not the threads */
+    atv_model_init(first, 3);
+    atv_trainer_destroy(b);
+    d.seed = 12;
+    b = make(first, &d);
+    MUST(two, atv_trainer_run(b, &docs.data, 22, NULL, NULL));
+    CHECK(!same(straight, first), "another seed of the order changes nothing");
+
+    /* a file of another recipe, model, or of no trainer at all is refused, and nothing changes */
+    {
+        float *before = weights(first), *after;
+        atv_model *wider = NULL;
+        atv_trainer *w;
+        FAILS(two, atv_trainer_load(b, path), ATV_ERR_ARGUMENT, "seed");
+        atv_trainer_destroy(b);
+        d = recipe();
+        d.weight_decay = 0.2;
+        b = make(first, &d);
+        FAILS(two, atv_trainer_load(b, path), ATV_ERR_ARGUMENT, "weight_decay");
+        FAILS(two, atv_trainer_load(b, test_path("%s/none", directory)), ATV_ERR_IO, "none");
+        CHECK(atv_trainer_load(b, "tests/golden/mha/model.safetensors") == ATV_ERR_FORMAT, "a model was loaded as a trainer");
+        after = weights(first);
+        CHECK(memcmp(before, after, sizeof(float) * (size_t)atv_model_num_parameters(first)) == 0, "a failed load changed the model");
+        free(before);
+        free(after);
+        c.intermediate_size = 25;
+        MUST(two, atv_model_create(two, &c, &wider));
+        d = recipe();
+        w = make(wider, &d);
+        CHECK(atv_trainer_load(w, path) == ATV_ERR_FORMAT && strstr(atv_last_error(two), "mlp.c_fc"), "another model's state: %s", atv_last_error(two));
+        CHECK(atv_trainer_step(w) == 0, "a failed load moved the counters");
+        atv_trainer_destroy(w);
+        atv_model_destroy(wider);
+    }
+    {   /* every prefix of the file is refused */
+        size_t size = 0, cut;
+        char *all = (char *)test_read(path, &size);
+        const char *broken = test_path("%s/broken.safetensors", directory);
+        atv_trainer_destroy(b);
+        d = recipe();
+        b = make(first, &d);
+        for (cut = 0; all && cut < size; cut += 1 + size / 40) {
+            CHECK(test_write(broken, all, cut), "cannot write %s", broken);
+            CHECK(atv_trainer_load(b, broken) != ATV_OK && strstr(atv_last_error(two), "broken"), "%lu of %lu bytes: %s", (unsigned long)cut, (unsigned long)size,
+                  atv_last_error(two));
+        }
+        MUST(two, atv_trainer_load(b, path));
+        free(all);
+        remove(broken);
+    }
+    {   /* a directory that is not there: an error, and no file left */
+        FAILS(two, atv_trainer_save(b, test_path("%s/no/such/place", directory)), ATV_ERR_IO, "place");
+    }
+    remove(path);
+    atv_trainer_destroy(a);
+    atv_trainer_destroy(b);
+    atv_trainer_destroy(e);
+    atv_model_destroy(straight);
+    atv_model_destroy(first);
+    atv_model_destroy(second);
+    atv_ctx_destroy(one);
+    atv_ctx_destroy(two);
+    atv_ctx_destroy(three);
+}
+
+/* A learning rate of 0 and one token's count tell which documents came when: each once an epoch, in an order of the seed
+   and the epoch. */
+static void order_of(uint64_t seed, int batch, int64_t steps, int *tokens, double *signature) {
+    static documents docs;
+    atv_ctx *ctx = test_ctx(ATV_ISA_AUTO, 1);
+    atv_config c = small_config();
+    atv_model *model = test_model(ctx, &c, 8, 0.3);
+    atv_trainer_desc d;
+    atv_trainer *t;
+    seen s;
+    int i;
+    make_documents(&docs, 5);
+    memset(&d, 0, sizeof d);
+    d.has_learning_rate = 1;
+    d.learning_rate = 0;
+    d.batch = batch;
+    d.seed = seed;
+    t = make(model, &d);
+    memset(&s, 0, sizeof s);
+    MUST(ctx, atv_trainer_run(t, &docs.data, steps, look, &s));
+    for (i = 0; i < s.n && i < 64; i++) signature[i] = s.loss[i];
+    *tokens = (int)s.tokens;
+    atv_trainer_destroy(t);
+    atv_model_destroy(model);
+    atv_ctx_destroy(ctx);
+}
+
+static void test_order(void) {
+    static documents docs;
+    double a[64] = { 0 }, b[64] = { 0 };
+    int na = 0, nb = 0, i, j, total = 0, matched = 0, repeated = 0;
+    make_documents(&docs, 5);
+    for (i = 0; i < DOCS; i++) total += docs.lengths[i] < 24 ? docs.lengths[i] : 24;
+    order_of(1, 1, 37, &na, a);
+    CHECK(na == total, "an epoch runs %d tokens, not %d: not every document once, cut at the context", na, total);
+    order_of(1, 1, 37, &nb, b);
+    CHECK(memcmp(a, b, 37 * sizeof *a) == 0, "equal seeds give other orders");
+    order_of(2, 1, 37, &nb, b);
+    for (i = 0; i < 37; i++) for (j = 0; j < 37; j++) matched += a[i] == b[j];
+    CHECK(nb == total && matched >= 37 && memcmp(a, b, 37 * sizeof *a) != 0, "another seed: %d tokens, %d of 37 documents found again", nb, matched);
+    order_of(1, 1, 60, &nb, b);                             /* into the second epoch: another order */
+    CHECK(memcmp(a, b, 37 * sizeof *a) == 0, "the first epoch depends on how many follow");
+    for (i = 37; i < 60; i++) repeated += b[i] == a[i - 37];
+    CHECK(repeated < 8, "the second epoch is in the first one's order");
+}
+
+/* ---- accumulation, padding, evaluation ---- */
+
+static void test_sums(atv_isa isa) {
+    static documents docs;
+    atv_ctx *ctx = test_ctx(isa, 2);
+    atv_config c = small_config();
+    atv_model *a = test_model(ctx, &c, 8, 0.3), *b = test_model(ctx, &c, 8, 0.3), *p = test_model(ctx, &c, 8, 0.3);
+    atv_trainer_desc d = recipe();
+    atv_trainer *ta, *tb, *tp;
+    int32_t ids[8 * 24], padded[8 * 24], targets[8 * 24];
+    int lengths[8], full[8], i, k, n = 0, at = 0, none = 0;
+    atv_batch batch;
+    atv_step sa, sb, sp;
+    float *x, *y;
+    make_documents(&docs, 6);
+    d.batch = 8;
+    d.max_grad_norm = 0.3;
+    ta = make(a, &d);
+    tb = make(b, &d);
+    tp = make(p, &d);
+    for (i = 0; i < 8; i++) {
+        lengths[i] = docs.lengths[i] < 24 ? docs.lengths[i] : 24;
+        memcpy(ids + n, docs.ids + at, sizeof(int32_t) * (size_t)lengths[i]);
+        full[i] = 24;
+        for (k = 0; k < 24; k++) {
+            padded[i * 24 + k] = k < lengths[i] ? ids[n + k] : 0;
+            targets[i * 24 + k] = k + 1 < lengths[i] ? ids[n + k + 1] : -100;
+        }
+        n += lengths[i];
+        at += docs.lengths[i];
+    }
+    for (k = 0; k < 3; k++) {
+        batch = test_batch(ids, lengths, 8);                /* all at once, */
+        MUST(ctx, atv_trainer_accumulate(ta, &batch));
+        MUST(ctx, atv_trainer_update(ta, &sa));
+        for (i = at = 0; i < 8; at += lengths[i], i++) {    /* one by one, with batches of nothing between, */
+            batch = test_batch(ids + at, lengths + i, 1);
+            MUST(ctx, atv_trainer_accumulate(tb, &batch));
+            batch = test_batch(ids, &none, 1);
+            MUST(ctx, atv_trainer_accumulate(tb, &batch));
+        }
+        MUST(ctx, atv_trainer_update(tb, &sb));
+        batch = test_batch(padded, full, 8);                /* and padded */
+        batch.targets = targets;
+        MUST(ctx, atv_trainer_accumulate(tp, &batch));
+        MUST(ctx, atv_trainer_update(tp, &sp));
+        CHECK(sa.loss.tokens == sb.loss.tokens && fabs(sa.loss.sum - sb.loss.sum) <= 2e-6 * sa.loss.sum && fabs(sa.grad_norm - sb.grad_norm) <= 2e-5 * sa.grad_norm,
+              "accumulated: loss %.9g %.9g, norm %.9g %.9g", sa.loss.sum, sb.loss.sum, sa.grad_norm, sb.grad_norm);
+        CHECK(sa.loss.tokens == sp.loss.tokens && fabs(sa.loss.sum - sp.loss.sum) <= 2e-6 * sa.loss.sum && fabs(sa.grad_norm - sp.grad_norm) <= 2e-5 * sa.grad_norm,
+              "padded: loss %.9g %.9g, norm %.9g %.9g", sa.loss.sum, sp.loss.sum, sa.grad_norm, sp.grad_norm);
+        CHECK(sa.tokens_seen == (int64_t)(k + 1) * n, "%ld tokens seen, not %d", (long)sa.tokens_seen, (k + 1) * n);
+    }
+    x = weights(a);
+    y = weights(b);
+    CHECK(test_difference(x, y, (size_t)atv_model_num_parameters(a)) <= 3e-5, "accumulated: weights differ by %g", test_difference(x, y, (size_t)atv_model_num_parameters(a)));
+    free(y);
+    y = weights(p);
+    CHECK(test_difference(x, y, (size_t)atv_model_num_parameters(a)) <= 3e-5, "padded: weights differ by %g", test_difference(x, y, (size_t)atv_model_num_parameters(a)));
+    free(x);
+    free(y);
+    /* an update without a target is an error, and so is running with batches pending */
+    FAILS(ctx, atv_trainer_update(ta, &sa), ATV_ERR_ARGUMENT, "target");
+    none = 1;
+    batch = test_batch(ids, &none, 1);
+    MUST(ctx, atv_trainer_accumulate(ta, &batch));
+    FAILS(ctx, atv_trainer_update(ta, &sa), ATV_ERR_ARGUMENT, "target");
+    CHECK(atv_trainer_step(ta) == 3, "a failed update counted");
+    batch = test_batch(ids, lengths, 2);
+    MUST(ctx, atv_trainer_accumulate(ta, &batch));
+    MUST(ctx, atv_trainer_update(ta, &sa));
+    {   /* evaluation: every document, cut, none twice */
+        atv_work *work = test_work(p, 50, 0), *large = test_work(p, 5000, 0);
+        atv_loss loss, again, alone = { 0, 0 };
+        int32_t line[24];
+        MUST(ctx, atv_evaluate(work, &docs.data, &loss));
+        MUST(ctx, atv_evaluate(large, &docs.data, &again));
+        for (i = at = 0; i < DOCS; at += docs.lengths[i++]) {
+            atv_loss l;
+            int length = docs.lengths[i] < 24 ? docs.lengths[i] : 24;
+            memcpy(line, docs.ids + at, sizeof(int32_t) * (size_t)length);
+            batch = test_batch(line, &length, 1);
+            MUST(ctx, atv_forward_loss(work, &batch, NULL, &l));
+            alone.sum += l.sum;
+            alone.tokens += l.tokens;
+        }
+        CHECK(loss.tokens == alone.tokens && again.tokens == alone.tokens && fabs(loss.sum - alone.sum) <= 1e-6 * alone.sum && fabs(again.sum - alone.sum) <= 1e-6 * alone.sum,
+              "evaluation gives %.9g of %ld and %.9g of %ld, one by one %.9g of %ld", loss.sum, (long)loss.tokens, again.sum, (long)again.tokens, alone.sum, (long)alone.tokens);
+        docs.ids[70] = 40;
+        FAILS(ctx, atv_evaluate(work, &docs.data, &loss), ATV_ERR_ARGUMENT, "40");
+        atv_work_destroy(work);
+        atv_work_destroy(large);
+    }
+    atv_trainer_destroy(ta);
+    atv_trainer_destroy(tb);
+    atv_trainer_destroy(tp);
+    atv_model_destroy(a);
+    atv_model_destroy(b);
+    atv_model_destroy(p);
+    atv_ctx_destroy(ctx);
+}
+
+/* Decay of weights alone, or of everything, seen with gradients that are clipped to nothing; and the three schedules. */
+static void test_recipe(void) {
+    atv_ctx *ctx = test_ctx(ATV_ISA_AUTO, 1);
+    atv_config c = small_config();
+    int all, i, length = 9;
+    int32_t ids[9] = { 1, 2, 3, 4, 5, 6, 7, 8, 9 };
+    atv_trainer_desc d;
+    for (all = 0; all < 2; all++) {
+        atv_model *model = test_model(ctx, &c, 8, 0.3), *start = test_model(ctx, &c, 8, 0.3);
+        atv_trainer *t;
+        atv_batch batch = test_batch(ids, &length, 1);
+        atv_step step;
+        memset(&d, 0, sizeof d);
+        d.has_learning_rate = 1;
+        d.learning_rate = 0.01;
+        d.weight_decay = 0.5;
+        d.decay_all = all;
+        d.max_grad_norm = 1e-30;
+        d.epsilon = 1e-3;                                   /* so that nothing but the decay moves anything */
+        t = make(model, &d);
+        MUST(ctx, atv_trainer_accumulate(t, &batch));
+        MUST(ctx, atv_trainer_update(t, &step));
+        for (i = 0; i < atv_model_num_tensors(model); i++) {
+            int64_t n, k;
+            const float *now = test_data(atv_model_tensor(model, i).tensor, &n), *before = test_data(atv_model_tensor(start, i).tensor, &n);
+            double keep = all || atv_model_tensor(model, i).tensor.rank == 2 ? 1 - 0.01 * 0.5 : 1, worst = 0;
+            for (k = 0; k < n; k++) worst = fmax(worst, fabs(now[k] - keep * before[k]));
+            CHECK(worst <= 3e-7, "decay_all=%d: %s is not %g of what it was: %g", all, atv_model_tensor(model, i).name, keep, worst);
+        }
+        atv_trainer_destroy(t);
+        atv_model_destroy(model);
+        atv_model_destroy(start);
+    }
+    d = recipe();
+    d.min_learning_rate = 3e-4;
+    d.warmup_steps = 4;
+    d.total_steps = 24;
+    for (i = 0; i < 40; i++) {
+        double x = i < 4 ? 0 : i > 24 ? 1 : (i - 4) / 20.0, up = 3e-3 * (i + 1) / 4;
+        d.schedule = ATV_SCHEDULE_CONSTANT;
+        CHECK(fabs(atv_trainer_learning_rate(&d, i) - (i < 4 ? up : 3e-3)) < 1e-16, "constant, step %d: %g", i, atv_trainer_learning_rate(&d, i));
+        d.schedule = ATV_SCHEDULE_LINEAR;
+        CHECK(fabs(atv_trainer_learning_rate(&d, i) - (i < 4 ? up : 3e-4 + 2.7e-3 * (1 - x))) < 1e-16, "linear, step %d: %g", i, atv_trainer_learning_rate(&d, i));
+        d.schedule = ATV_SCHEDULE_COSINE;
+        CHECK(fabs(atv_trainer_learning_rate(&d, i) - (i < 4 ? up : 3e-4 + 2.7e-3 * (1 + cos(3.14159265358979323846 * x)) / 2)) < 1e-16, "cosine, step %d: %g", i,
+              atv_trainer_learning_rate(&d, i));
+    }
+    d = atv_trainer_published();
+    CHECK(d.batch == 16 && d.accumulate == 16 && d.max_length == 512, "the published recipe: %d x %d of %d", d.batch, d.accumulate, d.max_length);
+    {
+        atv_model *model = test_model(ctx, &c, 8, 0.3);
+        atv_trainer *t = NULL;
+        atv_data none;
+        int bad_length = -3;
+        memset(&d, 0, sizeof d);
+        t = make(model, &d);
+        CHECK(atv_trainer_info(t)->learning_rate == 1e-3 && atv_trainer_info(t)->beta1 == 0.9 && atv_trainer_info(t)->beta2 == 0.999 && atv_trainer_info(t)->epsilon == 1e-8 &&
+              atv_trainer_info(t)->batch == 16 && atv_trainer_info(t)->accumulate == 1 && atv_trainer_info(t)->max_length == 24 && atv_trainer_info(t)->max_tokens == 16 * 24,
+              "defaults");
+        memset(&none, 0, sizeof none);
+        FAILS(ctx, atv_trainer_run(t, &none, 1, NULL, NULL), ATV_ERR_ARGUMENT, "n_docs=0");
+        none.n_docs = 1;
+        none.lengths = &bad_length;
+        none.ids = ids;
+        FAILS(ctx, atv_trainer_run(t, &none, 1, NULL, NULL), ATV_ERR_ARGUMENT, "lengths[0]=-3");
+        bad_length = 1;                                     /* nothing to predict anywhere: an error, not a loop without end */
+        CHECK(atv_trainer_run(t, &none, 1, NULL, NULL) == ATV_ERR_ARGUMENT, "documents of one token");
+        bad_length = 0;
+        CHECK(atv_trainer_run(t, &none, 1, NULL, NULL) == ATV_ERR_ARGUMENT, "documents of no token");
+        atv_trainer_destroy(t);
+        t = NULL;
+#define REFUSED(set, text) do { memset(&d, 0, sizeof d); d.has_learning_rate = 1; d.learning_rate = 1e-3; set; \
+        FAILS(ctx, atv_trainer_create(model, &d, &t), ATV_ERR_ARGUMENT, text); CHECK(!t, "a failure wrote its output"); t = NULL; } while (0)
+        REFUSED(d.learning_rate = -1, "learning_rate=-1");
+        REFUSED(d.learning_rate = (double)NAN, "learning_rate");
+        REFUSED(d.min_learning_rate = 2, "min_learning_rate=2");
+        REFUSED(d.beta1 = 1, "beta1=1");
+        REFUSED(d.beta2 = -0.5, "beta2=-0.5");
+        REFUSED(d.epsilon = -1, "epsilon=-1");
+        REFUSED(d.weight_decay = -1, "weight_decay=-1");
+        REFUSED(d.max_grad_norm = -1, "max_grad_norm=-1");
+        REFUSED(d.accumulate = -1, "accumulate=-1");
+        REFUSED(d.batch = -1, "batch=-1");
+        REFUSED(d.max_length = 25, "max_length=25");
+        REFUSED(d.max_tokens = -1, "max_tokens=-1");
+        REFUSED(d.warmup_steps = -1, "warmup_steps=-1");
+        REFUSED(d.schedule = (atv_schedule)9, "schedule=9");
+        REFUSED((d.schedule = ATV_SCHEDULE_COSINE), "total_steps=0");
+        REFUSED((d.schedule = ATV_SCHEDULE_LINEAR, d.warmup_steps = 5, d.total_steps = 5), "total_steps=5");
+#undef REFUSED
+        atv_model_destroy(model);
+    }
+    atv_ctx_destroy(ctx);
+}
+
+static void test_memory(void) {
+    static documents docs;
+    atv_ctx_desc desc;
+    atv_ctx *ctx = NULL;
+    test_alloc alloc;
+    atv_config c = small_config();
+    atv_model *model;
+    atv_trainer *t = NULL;
+    atv_trainer_desc d = recipe();
+    atv_batch batch;
+    atv_step step;
+    size_t before, after, said = 0;
+    long count, n, live;
+    int i;
+    const char *path = test_path("%s/memory.safetensors", directory);
+    memset(&desc, 0, sizeof desc);
+    memset(&alloc, 0, sizeof alloc);
+    desc.allocator.user = &alloc;
+    desc.allocator.alloc = test_alloc_get;
+    desc.allocator.free = test_alloc_put;
+    desc.n_threads = 2;
+    make_documents(&docs, 7);
+    MUST((atv_ctx *)NULL, atv_ctx_create(&desc, &ctx));
+    model = test_model(ctx, &c, 8, 0.3);
+    atv_memory(ctx, &before, NULL);
+    MUST(ctx, atv_trainer_bytes(model, &d, &said));
+    count = alloc.count;
+    MUST(ctx, atv_trainer_create(model, &d, &t));
+    atv_memory(ctx, &after, NULL);
+    CHECK(after - before == said, "a trainer said %lu bytes and took %lu", (unsigned long)said, (unsigned long)(after - before));
+    atv_trainer_destroy(t);
+    for (n = alloc.count - count, live = alloc.live; n > 0; n--) {
+        t = NULL;
+        alloc.fail_at = alloc.count + n;
+        CHECK(atv_trainer_create(model, &d, &t) == ATV_ERR_MEMORY && !t && alloc.live == live, "a trainer without allocation %ld", n);
+    }
+    alloc.fail_at = 0;
+    t = make(model, &d);
+    docs.lengths[0] = docs.lengths[0] < 24 ? docs.lengths[0] : 24;
+    batch = test_batch(docs.ids, docs.lengths, 1);
+    count = alloc.count;
+    for (i = 0; i < 3; i++) {
+        MUST(ctx, atv_trainer_accumulate(t, &batch));
+        MUST(ctx, atv_trainer_accumulate(t, &batch));
+        MUST(ctx, atv_trainer_update(t, &step));
+    }
+    CHECK(alloc.count == count, "three steps allocated %ld times", alloc.count - count);
+    make_documents(&docs, 7);
+    MUST(ctx, atv_trainer_run(t, &docs.data, 1, NULL, NULL));
+    n = alloc.count - count;
+    count = alloc.count;
+    MUST(ctx, atv_trainer_run(t, &docs.data, 9, NULL, NULL));
+    CHECK(alloc.count - count == n, "9 steps allocate %ld times, 1 step %ld", alloc.count - count, n);
+    live = alloc.live;
+    for (i = 1; i < 100; i++) {                             /* every allocation of run, save and load failing in turn */
+        atv_result r;
+        alloc.fail_at = alloc.count + i;
+        r = atv_trainer_run(t, &docs.data, 1, NULL, NULL);
+        alloc.fail_at = 0;
+        if (r == ATV_OK) break;
+        CHECK(r == ATV_ERR_MEMORY && alloc.live == live, "run without allocation %d: %s, %ld blocks more", i, atv_result_text(r), alloc.live - live);
+    }
+    for (i = 1; i < 500; i++) {
+        atv_result r;
+        alloc.fail_at = alloc.count + i;
+        r = atv_trainer_save(t, path);
+        alloc.fail_at = 0;
+        if (r == ATV_OK) break;
+        CHECK(r == ATV_ERR_MEMORY && alloc.live == live && access(path, F_OK) != 0, "save without allocation %d: %s, %ld blocks more", i, atv_result_text(r), alloc.live - live);
+    }
+    CHECK(i < 500 && i > 1, "saving never failed");
+    for (i = 1; i < 500; i++) {
+        atv_result r;
+        alloc.fail_at = alloc.count + i;
+        r = atv_trainer_load(t, path);
+        alloc.fail_at = 0;
+        if (r == ATV_OK) break;
+        CHECK(r == ATV_ERR_MEMORY && alloc.live == live, "load without allocation %d: %s, %ld blocks more", i, atv_result_text(r), alloc.live - live);
+    }
+    CHECK(i < 500 && i > 1, "loading never failed");
+    remove(path);
+    atv_trainer_destroy(t);
+    atv_trainer_destroy(NULL);
+    atv_model_destroy(model);
+    atv_ctx_destroy(ctx);
+    CHECK(alloc.live == 0, "%ld blocks left", alloc.live);
+}
+
+int main(void) {
+    const char *base = getenv("TMPDIR");
+    int isa;
+    snprintf(directory, sizeof directory, "%s/attnvar_train_XXXXXX", base && *base ? base : "/tmp");
+    if (!CHECK(mkdtemp(directory) != NULL, "no directory %s", directory)) return test_done("train");
+    for (isa = ATV_ISA_SCALAR; isa < ATV_ISA_COUNT; isa++) {
+        if (!atv_isa_available((atv_isa)isa)) {
+            SKIP("training with %s: this machine has none", atv_isa_name((atv_isa)isa));
+            continue;
+        }
+        test_golden((atv_isa)isa);
+        test_resuming((atv_isa)isa);
+        test_sums((atv_isa)isa);
+    }
+    test_order();
+    test_recipe();
+    test_memory();
+    CHECK(rmdir(directory) == 0, "files were left in %s", directory);
+    return test_done("train");
+}
