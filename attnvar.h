@@ -69,8 +69,8 @@
        initial weights, sampling and AdamW also use the C library's log, cos, exp and pow.
 
    ERRORS
-       Fallible functions return an atv_result, and leave their outputs as they were when it is not ATV_OK;
-       atv_last_error(ctx) is a sentence that names field and value. Bad files and bad descriptions are errors, never
+       Fallible functions return an atv_result, and leave their outputs as they were when it is not ATV_OK (buffers to be
+       filled may be half filled); atv_last_error(ctx) is a sentence that names field and value. Bad files and bad descriptions are errors, never
        crashes; NULL where no NULL is allowed is a bug of the caller's.
 
    FORMATS
@@ -97,7 +97,9 @@
 #define ATV_VERSION_MINOR 1
 #define ATV_VERSION_PATCH 0
 
-#ifdef ATV_STATIC
+#if defined(ATV_STATIC) && defined(__GNUC__)
+#  define ATVDEF static __attribute__((unused))
+#elif defined(ATV_STATIC)
 #  define ATVDEF static
 #else
 #  define ATVDEF extern
@@ -4302,6 +4304,12 @@ ATVDEF atv_result atv_sample(atv_decoder *decoder, const atv_sampling *sampling,
     int *order = decoder->order, i, best = 0;
     atv_sampling s;
     ATVI_TRY(atvi_sampling_resolve(decoder->ctx, sampling, &s));
+    if (!s.do_sample && s.repetition_penalty == 1) {        /* plain greedy: nothing to prepare */
+        for (i = 1; i < V; i++) if (logits[i] > logits[best]) best = i;
+        if (logprob) *logprob = (float)((double)logits[best] - decoder->ctx->kernels->logsumexp(V, logits));
+        *token = best;
+        return ATV_OK;
+    }
     for (i = 0; i < V; i++) weight[i] = (double)logits[i];
     if (s.repetition_penalty != 1) {
         ATVI_TRY(atvi_check_ids(decoder->ctx, "ids", ids, n_ids, V));
