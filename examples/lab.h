@@ -12,8 +12,8 @@
 
    Settings come from the environment:
        SCALE=smoke|default|paper   seconds, minutes or days: see lab_scales
-       DATA=path                   a text file with <|endoftext|> between documents, whose last 5 % are held out; or a directory
-                                   with train.txt and valid.txt. Without it: the stories of stories.h
+       DATA=path                   a text file with <|endoftext|> between documents, whose last 5 % are held out; or a
+                                   directory with train.txt and valid.txt. Without it: the stories of stories.h
        TOKENIZER=dir               a tokenizer in Hugging Face's files. Without it: one trained on the text
        PAIRS=dir                   minimal pairs in BLiMP's JSON lines, a file for each kind. Without it: those of stories.h,
                                    or none when DATA is given
@@ -70,10 +70,10 @@ typedef struct lab_scale {
 } lab_scale;
 
 static const lab_scale lab_scales[] = {
-    /*             V    C     F    T    W steps  b acc    lr init train valid curve every pairs  text prompt tokens rounds */
-    {"smoke",    512,  64,  176, 128,  64,   20,  8,  1, 3e-3, 0.05, 160,   20,   10,  10,   50, 1u << 20,  32,  4,  1, 1},
-    {"default", 1024, 128,  344, 256, 128,  240,  8,  1, 3e-3, 0.05, 1920,  200,   32,  24,  250, 1u << 24, 240, 32,  8, 3},
-    {"paper",  10000, 384, 1024, 512, 256,    0, 16, 16,   0, 0, 50000, 1000,  100,  10,    0,        0, 240, 64, 16, 5},
+    /*             V    C     F    T    W steps  b acc  lr  init  train valid curve every pairs  text prompt tokens rounds */
+    {"smoke",    512,  64,  176, 128,  64,   30,  8, 1, 6e-3, 0.05,   240,   20,  10,  10,  50, 1u << 20,  32,  4,  1, 1},
+    {"default", 2048,  64,  176,  64,  32, 4000,  4, 1, 6e-3, 0.05, 16000,  400, 100, 250, 200, 1u << 24, 240, 32,  5, 5},
+    {"paper",  10000, 384, 1024, 512, 256,   0, 16, 16,    0,    0, 50000, 1000, 100,  10,   0,        0, 240, 64, 16, 5},
 };
 
 /* A variant: what it is, and what was published on it; 0 where nothing was. */
@@ -233,7 +233,7 @@ static lab_path lab_duration(double seconds) {
     return p;
 }
 
-/* A line on stderr. On a terminal the bar is redrawn until a `last` line takes its place; elsewhere there are last lines only,
+/* A line on stderr. On a terminal bars are redrawn until a `last` line takes their place; elsewhere there are last lines,
    and a bar twice a minute. */
 static void lab_say(lab_state *lab, const char *line, int last) {
     double now = lab_now();
@@ -432,24 +432,30 @@ static void lab_open_tokenizer(lab_state *lab, const lab_docs *docs) {
     }
 }
 
-/* The pairs of stories.h as JSON lines: they go the way that all others go. */
+/* The pairs of stories.h as JSON lines: they go the way that all others go. Each stands where such sentences stand in the
+   text, behind the opening sentences of a held-out story, which are the same for both. */
 static void lab_make_pairs(lab_state *lab) {
-    char good[512], bad[512];
+    char sentence[2][512], text[8192];
     for (int kind = 0; kind < STORY_KINDS; kind++) {
-        lab_text *text = &lab->kinds[kind];
+        lab_text *lines = &lab->kinds[kind];
         snprintf(lab->kind_names[kind], sizeof lab->kind_names[kind], "%s", story_kind_name(kind));
         for (int i = 0; i < (lab->scale->n_pairs ? lab->scale->n_pairs : 1000); i++) {
-            story_pair((uint64_t)i, kind, good, bad, sizeof good);
-            lab_print(text, "{\"sentence_good\": ");
-            lab_json_string(text, good);
-            lab_print(text, ", \"sentence_bad\": ");
-            lab_json_string(text, bad);
-            lab_print(text, "}\n");
+            size_t opening = 0;
+            story_write((UINT64_C(1) << 41) + (uint64_t)i, text, sizeof text);
+            for (size_t k = 0; k < 110 && text[k]; k++)
+                if (strchr(".!?", text[k]) && text[k + 1] == ' ') opening = k + 2;
+            text[opening] = 0;
+            story_pair((uint64_t)i, kind, sentence[0], sentence[1], sizeof sentence[0]);
+            for (int bad = 0; bad < 2; bad++) {
+                lab_print(lines, bad ? ", \"sentence_bad\": " : "{\"sentence_good\": ");
+                lab_json_string(lines, lab_pathf("%s%s", text, sentence[bad]).s);
+            }
+            lab_print(lines, "}\n");
         }
     }
     lab->n_kinds = STORY_KINDS;
     if (lab->bos < 0) return;
-    lab->pairs_desc.start_token = lab->bos;                 /* a sentence stands where a story begins */
+    lab->pairs_desc.start_token = lab->bos;
     lab->pairs_desc.has_start_token = 1;
     lab->pairs_desc.no_space = 1;
 }
@@ -466,7 +472,7 @@ static void lab_read_pairs(lab_state *lab, const char *dir) {
         const char *dot = strrchr(entry->d_name, '.');
         if (!dot || (strcmp(dot, ".json") != 0 && strcmp(dot, ".jsonl") != 0)) continue;
         if (lab->n_kinds == LAB_MAX_KINDS) lab_die("PAIRS=%s: has more than %d files", dir, LAB_MAX_KINDS);
-        if (strlen(entry->d_name) >= sizeof lab->kind_names[0]) lab_die("PAIRS=%s/%s: the name is too long", dir, entry->d_name);
+        if (strlen(entry->d_name) >= sizeof lab->kind_names[0]) lab_die("PAIRS: %s: the name is too long", entry->d_name);
         strcpy(lab->kind_names[lab->n_kinds++], entry->d_name);
     }
     closedir(d);
@@ -505,7 +511,8 @@ static void lab_open_data(lab_state *lab) {
     n_train = valid.n ? train.n : train.n - n_valid;
     if (scale->n_valid) n_valid = ATVI_MIN(n_valid, scale->n_valid);
     if (n_train < per_step || n_valid < 1)
-        lab_die("DATA=%s: has %d documents to train on, %d held out; %d and 1 are needed", lab->data, n_train, n_valid, per_step);
+        lab_die("DATA=%s: has %d documents to train on, %d held out; %d and 1 are needed", lab->data, n_train, n_valid,
+                per_step);
 
     lab_open_tokenizer(lab, &train);
     lab->train = lab_encode(lab, &train, 0, n_train, &lab->train_tokens, &lab->train_hash);
@@ -655,7 +662,6 @@ static void lab_write_result(const lab_state *lab, const lab_run *run) {
    go side by side instead, each in a context of its own; that changes no bit of their results. */
 typedef struct lab_training {
     lab_state *lab;
-    lab_row *row;
     lab_run *run;
     atv_trainer *trainer;
     double loss_sum;                /* of the steps since the last point */
@@ -694,14 +700,14 @@ static int lab_on_step(void *user, const atv_step *step) {
     t->tokens_seen = step->tokens_seen;
     elapsed = lab_now() - lab->train_start;
     lab_bar(lab, "training", lab->steps_done / lab->steps_left,
-            lab_pathf("%d of %d runs, %.1f k tokens/s, loss %.3f", lab->n_finished, lab->n_left, 1e-3 * lab->tokens_done / elapsed,
-                      step->loss.sum / (double)step->loss.tokens).s,
+            lab_pathf("%d of %d runs, %.1f k tokens/s, loss %.3f", lab->n_finished, lab->n_left,
+                      1e-3 * lab->tokens_done / elapsed, step->loss.sum / (double)step->loss.tokens).s,
             elapsed / lab->steps_done * (lab->steps_left - lab->steps_done) + lab->speed_seconds);
     pthread_mutex_unlock(&lab->mutex);
     return 0;
 }
 
-static void lab_train(lab_state *lab, atv_ctx *ctx, atv_tokenizer *tokenizer, lab_row *row, lab_run *run) {
+static void lab_train(lab_state *lab, atv_ctx *ctx, atv_tokenizer *tokenizer, const lab_row *row, lab_run *run) {
     lab_path checkpoint = lab_checkpoint(run);
     atv_trainer_desc recipe = lab_recipe(lab, run->seed);
     lab_text settings = lab_settings_json(lab, &row->config, &recipe);
@@ -712,6 +718,7 @@ static void lab_train(lab_state *lab, atv_ctx *ctx, atv_tokenizer *tokenizer, la
     atv_loss loss;
     int64_t from;
     double start = lab_now();
+    lab_path line;
 
     lab_make_dir(run->dir.s);
     lab_write(lab_pathf("%s/settings.json", run->dir.s).s, &settings);
@@ -723,7 +730,6 @@ static void lab_train(lab_state *lab, atv_ctx *ctx, atv_tokenizer *tokenizer, la
     from = atv_trainer_step(t.trainer);
     lab_read_curve(run, (long)from);
     t.lab = lab;
-    t.row = row;
     t.run = run;
     t.tokens_seen = run->n_points ? run->points[run->n_points - 1].tokens : 0;
     if (from < lab->steps) {
@@ -750,9 +756,11 @@ static void lab_train(lab_state *lab, atv_ctx *ctx, atv_tokenizer *tokenizer, la
 
     pthread_mutex_lock(&lab->mutex);
     lab->n_finished++;
-    lab_say(lab, lab_pathf("  %-18s seed %d   loss %.4f%s   %s%s", row->label, run->seed, run->loss,
-                           lab->n_kinds ? lab_pathf(", pairs %.1f %%", 100 * run->pairs).s : "",
-                           lab_duration(lab_now() - start).s, from ? lab_pathf(" from step %ld on", (long)from).s : "").s, 1);
+    line = lab_pathf("  %-18s seed %d   loss %.4f", row->label, run->seed, run->loss);
+    if (lab->n_kinds) line = lab_pathf("%s   pairs %.1f %%", line.s, 100 * run->pairs);
+    line = lab_pathf("%s   %s", line.s, lab_duration(lab_now() - start).s);
+    if (from) line = lab_pathf("%s, from step %ld on", line.s, (long)from);
+    lab_say(lab, line.s, 1);
     pthread_mutex_unlock(&lab->mutex);
 }
 
@@ -787,7 +795,7 @@ static void lab_train_all(lab_state *lab) {
     pthread_t *workers = (pthread_t *)lab_alloc((size_t)n, sizeof *workers);
     lab->train_start = lab_now();
     for (int i = 0; i < n; i++)
-        if (pthread_create(&workers[i], NULL, lab_worker, lab) != 0) lab_die("%s: no thread for a training run", lab->program);
+        if (pthread_create(&workers[i], NULL, lab_worker, lab) != 0) lab_die("%s: no thread to train in", lab->program);
     for (int i = 0; i < n; i++) pthread_join(workers[i], NULL);
     free(workers);
 }
@@ -985,21 +993,23 @@ static void lab_plan(lab_state *lab, lab_row *rows, int n) {
     }
 
     printf("  text      %s: %d documents to train on (%.2f million tokens), %d held out; ",
-           lab->data ? lab->data : "stories made here", lab->train.n_docs, 1e-6 * (double)lab->train_tokens, lab->valid.n_docs);
+           lab->data ? lab->data : "stories made here", lab->train.n_docs, 1e-6 * (double)lab->train_tokens,
+           lab->valid.n_docs);
     if (lab->n_kinds) printf("%ld minimal pairs of %d kinds\n", lab->n_pairs, lab->n_kinds);
     else printf("no minimal pairs without PAIRS=dir\n");
     printf("  model     V %d, C %d, T %d, L 2 (global, local %d), FFN %d for MHA; %d steps of %d documents\n",
-           config->vocab_size, config->hidden_size, s->context, s->window, s->ffn_base, lab->steps, s->batch * s->accumulate);
+           config->vocab_size, config->hidden_size, s->context, s->window, s->ffn_base, lab->steps,
+           s->batch * s->accumulate);
     printf("  runs      %d variants x %d seeds = %d: %d finished already, %d to go on with, %d to begin\n", n, LAB_SEEDS,
            n * LAB_SEEDS, n * LAB_SEEDS - lab->n_left, begun, lab->n_left - begun);
     printf("  speed     of the published shape, V 10000, C 384, L 2, with 16 and with 512 sequences\n");
     fflush(stdout);
 
-    /* A forward pass takes a third of training on the same tokens; a larger shape takes longer in the measure of its weights. */
+    /* A forward pass takes a third of training on the same tokens, a larger shape longer in the measure of its weights. */
     per_token = lab_seconds_per_token(lab, &rows[0]) / lab->n_threads;
     step = (double)lab->train_tokens / lab->train.n_docs * s->batch * s->accumulate * per_token;
-    evaluation = (double)lab->valid_tokens / lab->valid.n_docs * (lab->valid.n_docs + (double)s->n_curve * lab->steps / s->every);
-    evaluation = (evaluation + 30.0 * (double)lab->n_pairs) * per_token / 3;
+    evaluation = (double)lab->valid_tokens / lab->valid.n_docs * s->n_curve * lab->steps / s->every;
+    evaluation = (evaluation + (double)lab->valid_tokens + 60.0 * (double)lab->n_pairs) * per_token / 3;
     timed = (double)n * s->rounds * (16 * (s->tokens16 + 1) + 512 * (s->tokens512 + 1));
     lab->speed_seconds = 0.5 * n + timed * 1.5 * 6.6e6 / weights * per_token / 3;
     printf("  estimate  %s to train at %.1f k tokens/s, ", lab_duration(lab->steps_left * step + lab->n_left * evaluation).s,
@@ -1019,7 +1029,8 @@ static void lab_measure(lab_state *lab, const lab_variant *variants, int n, lab_
         r->config = lab_config(lab, r->variant);
         r->shape = atv_config_published();
         r->shape.num_heads = r->variant->heads;
-        lab_check(lab->ctx, atv_config_preset(lab->ctx, r->variant->preset, r->variant->group, r->variant->kqv, 1024, &r->shape));
+        lab_check(lab->ctx, atv_config_preset(lab->ctx, r->variant->preset, r->variant->group, r->variant->kqv, 1024,
+                                              &r->shape));
         lab_check(lab->ctx, atv_config_resolve(lab->ctx, &r->shape, &r->shape));
         r->kv_bytes = atv_config_kv_bytes_per_token(&r->shape);
         for (int k = 0; k < LAB_SEEDS; k++) {
@@ -1063,7 +1074,8 @@ static void lab_table(const lab_state *lab, const lab_row *rows, int n) {
     printf("\nQuality: V %d, C %d, T %d, L 2, %d steps of %d documents. Mean ± sd (min..max) of n = %d seeds.\n",
            atv_tokenizer_vocab_size(lab->tokenizer), s->hidden_size, s->context, lab->steps, s->batch * s->accumulate,
            LAB_SEEDS);
-    printf("%-18s   %-29s   %10s   %-26s   %15s\n", "", "held-out loss", "perplexity", "minimal pairs right, %", "published, %");
+    printf("%-18s   %-29s   %10s   %-26s   %15s\n", "", "held-out loss", "perplexity", "minimal pairs right, %",
+           "published, %");
     printf("%-18s   %-29s   %10s   %-26s   %8s%7s\n", "", "", "", "", "BLiMP", "GLUE");
     for (int i = 0; i < n; i++) {
         const lab_row *r = &rows[i];
@@ -1074,8 +1086,8 @@ static void lab_table(const lab_state *lab, const lab_row *rows, int n) {
         printf("%8s%7s\n", lab_published(r->variant->pub_blimp, 1).s, lab_published(r->variant->pub_glue, 1).s);
     }
 
-    printf("\nSpeed: V 10000, C 384, L 2, fp32, %d threads (%s), from position %d on. Median of %d rounds.\n", lab->n_threads,
-           lab->isa, lab->prompt, s->rounds);
+    printf("\nSpeed: V 10000, C 384, L 2, fp32, %d threads (%s), from position %d on. Median of %d rounds.\n",
+           lab->n_threads, lab->isa, lab->prompt, s->rounds);
     printf("%-18s   %15s   %10s   %8s   %15s   %21s\n", "", "", "", "KV cache", "us per token", "published (Python, GPU)");
     printf("%-18s   %2s %2s %3s %5s   %10s   %8s   %7s%8s   %7s%8s%8s\n", "", "H", "G", "S", "FFN", "parameters", "B/token",
            "b=16", "b=512", "FFN", "b=16", "b=512");
@@ -1090,23 +1102,24 @@ static void lab_table(const lab_state *lab, const lab_row *rows, int n) {
     printf("\n");
 }
 
+/* A mean difference of the seeds, and whether it is more than twice their standard deviation. */
+static lab_path lab_difference(const double *x, int decimals, const char *unit) {
+    lab_stat s = lab_stats(x, LAB_SEEDS);
+    return lab_pathf("%+.*f ± %.*f%s (%s)", decimals, s.mean, decimals, s.sd, unit,
+                     fabs(s.mean) > 2 * s.sd ? "clear" : "within the spread");
+}
+
 /* What one variant saves against another and what it pays for that, compared seed by seed. */
 static void lab_reading(const lab_state *lab, const lab_row *row, const lab_row *base) {
     double loss[LAB_SEEDS], pairs[LAB_SEEDS];
-    lab_stat l, p;
     for (int k = 0; k < LAB_SEEDS; k++) {
         loss[k] = row->runs[k].loss - base->runs[k].loss;
         pairs[k] = 100 * (row->runs[k].pairs - base->runs[k].pairs);
     }
-    l = lab_stats(loss, LAB_SEEDS);
-    p = lab_stats(pairs, LAB_SEEDS);
-    printf("%s caches %.3g %% of the bytes of %s and takes %.0f %% of its time at b=16, %.0f %% at b=512; ", row->label,
-           100.0 * (double)row->kv_bytes / (double)base->kv_bytes, base->label, 100 * row->us16 / base->us16,
-           100 * row->us512 / base->us512);
-    printf("its loss is %.3f ± %.3f %s (%s)", fabs(l.mean), l.sd, l.mean < 0 ? "lower" : "higher",
-           fabs(l.mean) > 2 * l.sd ? "more than seeds differ" : "within the seeds' spread");
-    if (lab->n_kinds) printf(", its pairs %.1f ± %.1f points %s (%s)", fabs(p.mean), p.sd, p.mean < 0 ? "worse" : "better",
-                             fabs(p.mean) > 2 * p.sd ? "more" : "within");
+    printf("%s against %s: %.3g %% of the cache, %.0f %% of the time at b=16, %.0f %% at b=512; loss %s", row->label,
+           base->label, 100.0 * (double)row->kv_bytes / (double)base->kv_bytes, 100 * row->us16 / base->us16,
+           100 * row->us512 / base->us512, lab_difference(loss, 3, "").s);
+    if (lab->n_kinds) printf("; pairs %s", lab_difference(pairs, 1, " points").s);
     printf(".\n");
 }
 
@@ -1217,8 +1230,8 @@ static void lab_save(const lab_state *lab, const lab_row *rows, int n) {
     int has_pairs = lab->n_kinds > 0;
 
     lab_save_settings(lab);
-    lab_print(&t, "program,variant,label,heads,kv_heads,kqv_size,ffn,group_proportion,kqv_proportion,params,kv_bytes_per_token,"
-                  "seeds,loss_mean,loss_sd,ppl_mean,pairs_mean,pairs_sd,us_b16,us_b512,"
+    lab_print(&t, "program,variant,label,heads,kv_heads,kqv_size,ffn,group_proportion,kqv_proportion,params,"
+                  "kv_bytes_per_token,seeds,loss_mean,loss_sd,ppl_mean,pairs_mean,pairs_sd,us_b16,us_b512,"
                   "pub_ffn,pub_blimp,pub_glue,pub_us_b16,pub_us_b512,loss_min,loss_max,pairs_min,pairs_max\n");
     for (int i = 0; i < n; i++) {
         const lab_row *r = &rows[i];

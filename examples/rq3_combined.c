@@ -5,7 +5,7 @@
  * Command  cc -O2 -o rq3 examples/rq3_combined.c -lm -lpthread && ./rq3
  * Prints   quality and speed of the three and of MHA, the published figures beside them.
  *          Writes out/rq3.csv, curves.csv, pairs.csv, settings.csv.
- * Takes    about TIME_3 on two cores after the other programs, whose runs it finds; SCALE=smoke seconds.
+ * Takes    about a minute on two cores after the other programs, whose runs it finds; SCALE=smoke seconds.
  *
  * lab.h has the settings (SCALE, DATA, TOKENIZER, PAIRS, OUT, THREADS) and how quality and speed are measured. */
 #include "lab.h"

@@ -452,7 +452,7 @@ static void check_distribution(atv_decoder *decoder, atv_ctx *ctx, const atv_sam
     for (i = 0; i < N; i++) {
         int32_t token = -1;
         MUST(ctx, atv_sample(decoder, sampling, &rng, logits, ids, n_ids, &token, NULL));
-        if (!CHECK(token >= 0 && token < V, "%s drew %d", what, (int)token)) return;
+        if (token < 0 || token >= V) { CHECK(0, "%s drew %d", what, (int)token); return; }
         count[token]++;
     }
     for (i = 0; i < V; i++) {

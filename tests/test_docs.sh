@@ -1,7 +1,7 @@
 #!/bin/sh
 # What the documentation says holds: the header compiles without a warning wherever it says so, each example builds with the
 # line in its own top comment, each snippet and command of the README and of the header's manual compiles or exists.
-# Run from the top of the repository. FULL=1: every compiler with every switch, optimised; else the quick part of that.
+# Run from the top of the repository. FULL=1: every compiler with every switch, optimised; else most are only read.
 LC_ALL=C
 export LC_ALL
 top=$(pwd)
@@ -44,11 +44,11 @@ run_jobs() {
     done
     jobs=0
 }
-compiles() {    # compiles COMPILER ARGUMENTS: into nothing, without a warning
-    job "$*" "$* -I'$top' $warn -c -o /dev/null"
+compiles() {    # compiles COMPILER ARGUMENTS: without a warning
+    job "$*" "$* -I'$top' $warn $how"
 }
-optimise=-O0
-[ -n "$FULL" ] && optimise=-O2
+how=-fsyntax-only optimise=-O0 quick=-DATV_NO_SIMD
+[ -n "$FULL" ] && how="-c -o /dev/null" optimise=-O2 quick=
 first=1
 for cc in gcc clang; do
     if ! command -v $cc > /dev/null; then skip "$cc: not installed"; continue; fi
@@ -118,7 +118,7 @@ for f in examples/*.c tools/attnvar.c; do
     line=$(sed -n '1,25s/^.*[ *]\(cc .*\.c.* -lm -lpthread\).*$/\1/p' "$f" | head -n 1)
     if [ -z "$line" ]; then result 1 "$f: no cc line in its top comment"; continue; fi
     case $line in *"$f"*) ;; *) result 1 "$f: its cc line builds something else: $line" ;; esac
-    job "$f: $line" "cd '$t/copy' && $cc -std=c99 -O0 $warn ${line#cc }"
+    job "$f: $line" "cd '$t/copy' && $cc -std=c99 $quick $warn ${line#cc } -O0"
 done
 run_jobs
 
@@ -148,7 +148,7 @@ command_of() {  # command_of LINE: is it what it says?
     "cc "*)
         line=$(echo "$1" | sed 's/#.*//; s/&&.*//')
         (cd "$t/copy" && { [ -z "$program" ] || cp "$program" "$(echo "$line" | grep -o '[a-z_0-9/]*\.c' | head -n 1)"; } 2> /dev/null
-         sh -c "$cc -O0 ${line#cc }") > "$t/said" 2>&1
+         sh -c "$cc $quick ${line#cc } -O0") > "$t/said" 2>&1
         result $? "README: $1" "$t/said" ;;
     "attnvar "*|"build/attnvar "*)
         set -- $(echo "$1" | sed 's/[|#>].*//')
@@ -170,7 +170,8 @@ command_of() {  # command_of LINE: is it what it says?
 if [ -f README.md ]; then
     mkdir "$t/blocks"
     awk -v dir="$t/blocks" '/^```/ { if (open) { open = 0; close(file) } else { open = 1; n++; kind = substr($0, 4); if (kind == "") kind = "text";
-                                     file = sprintf("%s/%03d.%s", dir, n, kind) } next } open { print > file }' README.md
+                                     file = sprintf("%s/%03d.%s", dir, n, kind) } next }
+                                     open { print > file; next } /^    [^ ]/ { file = sprintf("%s/%03d.indented", dir, ++n); print > file; close(file) }' README.md
     program=
     for block in "$t"/blocks/*; do
         [ -f "$block" ] || continue
@@ -178,11 +179,13 @@ if [ -f README.md ]; then
         *.c|*.h)
             if grep -q 'main(' "$block"; then
                 program=$block
-                $cc -std=c99 -Wall -Wextra -Wpedantic -O0 -I"$top" -o "$t/program" "$block" -lm -lpthread > "$t/said" 2>&1
+                $cc -std=c99 -Wall -Wextra -Wpedantic -O0 $quick -I"$top" -o "$t/program" "$block" -lm -lpthread > "$t/said" 2>&1
                 result $? "README: a program (block ${block##*/})" "$t/said"
+                (cd "$t/copy" && timeout 60 "$t/program") > "$t/said" 2>&1 < /dev/null
+                result $? "README: running the program of block ${block##*/}" "$t/said"
             else fragment "README: block ${block##*/}" "$block"; fi ;;
-        *.sh|*.console|*.text|*.bash)
-            sed -n 's/^ *\$ *//; /^\(make\|cc\|attnvar\|build\/[a-z_0-9\/]*\|\.\/[a-z_0-9]*\)\( \|$\)/p' "$block" > "$t/commands"
+        *.sh|*.console|*.text|*.bash|*.indented)
+            sed -n 's/^ *\(\$ *\)\{0,1\}//; /^\(make\|cc\|attnvar\|build\/[a-z_0-9\/]*\|\.\/[a-z_0-9]*\)\( \|$\)/p' "$block" > "$t/commands"
             while IFS= read -r line; do command_of "$line"; done < "$t/commands" ;;
         esac
     done

@@ -252,7 +252,7 @@ static void copy_rows(atv_model *to, const char *name, atv_model *from, int to_r
 }
 
 static void copy_equal_shapes(atv_model *to, atv_model *from) {
-    int i, at;
+    int i, at = 0;
     for (i = 0; i < atv_model_num_tensors(to); i++) {
         atv_named_tensor t = atv_model_tensor(to, i), other;
         if (atv_model_find(from, t.name, &at) != ATV_OK) continue;
@@ -328,7 +328,7 @@ static void test_groups(atv_isa isa) {
         atv_config c = config_of(40, 32, 16, 2, 0, 0, 0, 0, 0), d;
         atv_model *a, *b;
         atv_real *x, *y;
-        int i, k, at;
+        int i, k, at = 0;
         memset(small, 0, sizeof small);
         for (i = 0; i < 2; i++) {
             small[i].num_heads = 3 + i;
@@ -364,7 +364,7 @@ static void test_groups(atv_isa isa) {
                 const char *name = test_path("transformer.h.%d.attn.attention.out_proj.weight", layer);
                 const atv_real *p;
                 atv_real *q;
-                int from;
+                int from = 0;
                 MUST(ctx, atv_model_find(a, name, &from));
                 MUST(ctx, atv_model_find(b, name, &at));
                 p = test_data(atv_model_tensor(a, from).tensor, NULL);

@@ -1,0 +1,116 @@
+#!/bin/sh
+# The long checks, behind `make check-long`: sanitizers, other compilers and options, valgrind, fuzzers, and the generated
+# files made anew. What a machine lacks is said and left out. PARTS="sanitize fuzz" runs only those; FUZZ_SECONDS=20.
+LC_ALL=C
+export LC_ALL
+parts=${PARTS:-"sanitize threads clang options valgrind docs fuzz golden unicode"}
+jobs=${JOBS:-2}
+passed=0 failed=0 skipped=0
+mkdir -p build
+
+has() { command -v "$1" > /dev/null 2>&1; }
+wanted() { case " $parts " in *" $1 "*) echo "== $1"; return 0 ;; esac; return 1; }
+result() { if [ "$1" -eq 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $2"; fi; }
+skip() { skipped=$((skipped + 1)); echo "SKIPPED: $1"; }
+
+# tests DIRECTORY COMPILER_AND_OPTIONS NAME ..: builds these tests there, and runs them, showing what fails
+tests() {
+    dir=$1 how=$2; shift 2
+    mkdir -p "$dir"
+    for name in "$@"; do echo "$name"; done |
+        xargs -P "$jobs" -I% sh -c "$how -std=c99 -o $dir/% tests/%.c -lm -lpthread || echo '%: did not compile'"
+    for name in "$@"; do
+        "$dir/$name" > "$dir/log" 2>&1
+        code=$?
+        grep -v '^SKIPPED' "$dir/log" | tail -n "$([ $code -eq 0 ] && echo 1 || echo 25)"
+        result $code "$name built with: $how"
+    done
+}
+all=$(ls tests/test_*.c tests/fuzz_*.c | sed 's/^tests\///; s/\.c$//')
+
+if wanted sanitize; then
+    UBSAN_OPTIONS=print_stacktrace=1 ASAN_OPTIONS=detect_leaks=1 \
+        tests build/sanitize "${CC:-cc} -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all" $all
+fi
+
+if wanted threads; then
+    echo 'int main(void) { return 0; }' > build/nothing.c
+    if ${CC:-cc} -fsanitize=thread -o build/nothing build/nothing.c 2> /dev/null && build/nothing; then
+        tests build/threads "${CC:-cc} -g -O1 -fsanitize=thread" test_core test_decode
+    else skip "the thread sanitizer does not work here"; fi
+fi
+
+if wanted clang; then
+    if has clang; then tests build/clang "clang -O2" $all
+    else skip "clang: not installed"; fi
+fi
+
+if wanted options; then
+    tests build/native "${CC:-cc} -O3 -march=native" test_attention test_grad test_decode
+    tests build/plain "${CC:-cc} -O2 -DATV_NO_SIMD -DATV_NO_THREADS" test_attention test_model test_decode test_train
+fi
+
+if wanted valgrind; then
+    if has valgrind; then
+        make -s build/tests/test_core build/tests/fuzz_safetensors
+        for name in test_core fuzz_safetensors; do
+            valgrind -q --error-exitcode=9 --leak-check=full build/tests/$name 2>&1 | tail -n 20
+            valgrind -q --error-exitcode=9 --leak-check=full build/tests/$name > /dev/null 2>&1
+            result $? "$name under valgrind"
+        done
+    else skip "valgrind: not installed"; fi
+fi
+
+if wanted docs; then
+    make -s build/attnvar
+    FULL=1 tests/test_docs.sh
+    result $? "the documentation, with every compiler and switch"
+fi
+
+if wanted fuzz; then
+    echo 'int LLVMFuzzerTestOneInput(const unsigned char *d, unsigned long n) { (void)d; (void)n; return 0; }' > build/nothing.c
+    if has clang && clang -fsanitize=fuzzer -o build/nothing build/nothing.c 2> /dev/null; then
+        mkdir -p build/fuzz
+        for target in tests/fuzz_*.c; do
+            name=$(basename "$target" .c)
+            rm -rf "build/fuzz/$name.corpus"
+            mkdir -p "build/fuzz/$name.corpus"
+            clang -g -O1 -std=c99 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DATTNVAR_LIBFUZZER -o "build/fuzz/$name" "$target" -lm -lpthread
+            # beginnings: what of the golden files the target could read
+            case $name in
+            fuzz_config) cp tests/golden/*/config.json build/fuzz/$name.corpus/ 2> /dev/null ;;
+            fuzz_json) cp tests/golden/mha/*.json build/fuzz/$name.corpus/ ;;
+            fuzz_safetensors) cp tests/golden/train/linear.safetensors build/fuzz/$name.corpus/ ;;
+            fuzz_tokenizer) { printf 0; cat tests/golden/tokenizer/tokenizer.json; } > build/fuzz/$name.corpus/json
+                            { printf 2; head -c 500 tests/golden/tokenizer/text.txt; } > build/fuzz/$name.corpus/text ;;
+            esac
+            "build/fuzz/$name" -max_total_time="${FUZZ_SECONDS:-20}" -timeout=20 -rss_limit_mb=2048 -max_len=20000 -print_final_stats=0 \
+                -artifact_prefix="build/fuzz/$name." "build/fuzz/$name.corpus" > build/fuzz/log 2>&1
+            code=$?
+            grep -E '^#[0-9]+.DONE' build/fuzz/log || tail -n 25 build/fuzz/log
+            result $code "$name found something: build/fuzz/$name.*"
+        done
+    else skip "libFuzzer: no clang with it"; fi
+fi
+
+if wanted golden; then
+    if python3 -c 'import torch, numpy' 2> /dev/null; then
+        names=
+        if ! python3 -c 'import tokenizers' 2> /dev/null; then
+            skip "the golden tokenizer: python3 has no tokenizers"
+            names="mha gqa mqa kqv combined map cla ragged train attention"
+        fi
+        python3 tests/make_golden.py --check $names
+        result $? "tests/make_golden.py --check"
+    else skip "the golden values: python3 has no torch and numpy"; fi
+fi
+
+if wanted unicode; then
+    if has python3; then
+        python3 tools/make_unicode.py --check attnvar.h
+        result $? "tools/make_unicode.py --check"
+    else skip "the Unicode tables: no python3"; fi
+fi
+
+echo "check-long: $passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]
