@@ -70,8 +70,8 @@
 
    ERRORS
        Fallible functions return an atv_result, and leave their outputs as they were when it is not ATV_OK (buffers to be
-       filled may be half filled); atv_last_error(ctx) is a sentence that names field and value. Bad files and bad descriptions are errors, never
-       crashes; NULL where no NULL is allowed is a bug of the caller's.
+       filled may be half filled); atv_last_error(ctx) is a sentence that names field and value. Bad files and bad
+       descriptions are errors, never crashes; NULL where no NULL is allowed is a bug of the caller's.
 
    FORMATS
        config.json, model.safetensors (also in shards), tokenizer.json or vocab.json with merges.txt. A trainer's state is
@@ -215,8 +215,8 @@ ATVDEF double atv_rng_normal(atv_rng *rng);                        /* N(0, 1), B
 
 /* ==== >>tensor ==================================================================================================== */
 
-#define ATV_DTYPES(X) X(F32, "F32", 4) X(BF16, "BF16", 2) X(F16, "F16", 2) X(F64, "F64", 8) X(I32, "I32", 4) X(I64, "I64", 8) \
-    X(U8, "U8", 1) X(BOOL, "BOOL", 1)                       /* safetensors' names */
+#define ATV_DTYPES(X) X(F32, "F32", 4) X(BF16, "BF16", 2) X(F16, "F16", 2) X(F64, "F64", 8) X(I32, "I32", 4) \
+    X(I64, "I64", 8) X(U8, "U8", 1) X(BOOL, "BOOL", 1)      /* safetensors' names */
 typedef enum atv_dtype {
 #define X(name, text, size) ATV_##name,
     ATV_DTYPES(X)
@@ -303,7 +303,8 @@ ATVDEF atv_result atv_attn_forward(atv_attn *attn, const atv_attn_seqs *seqs, co
 
 /* Adds the gradients of the inputs to dq, dk, dv (shapes as q, k, v), given dout and the forward's out and lse. */
 ATVDEF atv_result atv_attn_backward(atv_attn *attn, const atv_attn_seqs *seqs, const atv_tensor *q, const atv_tensor *k,
-                                    const atv_tensor *v, const atv_tensor *out, const atv_tensor *lse, const atv_tensor *dout,
+                                    const atv_tensor *v, const atv_tensor *out,
+                                    const atv_tensor *lse, const atv_tensor *dout,
                                     const atv_tensor *dq, const atv_tensor *dk, const atv_tensor *dv);
 
 /* The probabilities themselves, for pictures: probs [n_seq,H,Tq,Tk], Tq and Tk at least the longest; entries that are
@@ -649,7 +650,8 @@ ATVDEF int atv_tokenizer_eos(const atv_tokenizer *tokenizer);               /* t
 
 /* Text (UTF-8; other bytes are taken as they are) to ids, special tokens in the text recognised, nothing added.
    Sets *n to the number of ids; writes the first `cap` of them, so a first call with cap 0 measures. */
-ATVDEF atv_result atv_tokenizer_encode(atv_tokenizer *tokenizer, const char *text, size_t size, int32_t *ids, size_t cap, size_t *n);
+ATVDEF atv_result atv_tokenizer_encode(atv_tokenizer *tokenizer, const char *text, size_t size,
+                                       int32_t *ids, size_t cap, size_t *n);
 
 /* Ids to bytes, without a terminating 0; measures as above. An unknown id fails. skip_special leaves special tokens out. */
 ATVDEF atv_result atv_tokenizer_decode(const atv_tokenizer *tokenizer, const int32_t *ids, size_t n_ids, int skip_special,
@@ -660,15 +662,16 @@ ATVDEF atv_result atv_tokenizer_decode(const atv_tokenizer *tokenizer, const int
 /* safetensors files: a JSON header and the tensors' bytes. */
 typedef struct atv_safetensors atv_safetensors;
 ATVDEF atv_result atv_safetensors_open(atv_ctx *ctx, const char *path, atv_safetensors **out);
-ATVDEF atv_result atv_safetensors_from_memory(atv_ctx *ctx, const void *data, size_t size, atv_safetensors **out);  /* data is borrowed */
+/* data is borrowed */
+ATVDEF atv_result atv_safetensors_from_memory(atv_ctx *ctx, const void *data, size_t size, atv_safetensors **out);
 ATVDEF void atv_safetensors_close(atv_safetensors *file);
 ATVDEF int atv_safetensors_count(const atv_safetensors *file);
 ATVDEF atv_named_tensor atv_safetensors_tensor(const atv_safetensors *file, int i);       /* views; must not be written */
 ATVDEF int atv_safetensors_find(const atv_safetensors *file, const char *name);           /* -1: none */
 ATVDEF const char *atv_safetensors_metadata(const atv_safetensors *file, const char *key);  /* NULL: none */
 /* metadata: n_metadata pairs key, value. Tensors are written in the dtype given, those of another converted. */
-ATVDEF atv_result atv_safetensors_write(atv_ctx *ctx, const char *path, const atv_named_tensor *tensors, int n, atv_dtype dtype,
-                                        const char *const *metadata, int n_metadata);
+ATVDEF atv_result atv_safetensors_write(atv_ctx *ctx, const char *path, const atv_named_tensor *tensors, int n,
+                                        atv_dtype dtype, const char *const *metadata, int n_metadata);
 
 /* Hugging Face model directories: config.json with model.safetensors, or its shards with an index. Unknown fields of
    the config are kept for saving; known values that this library does not do are refused by name. */
@@ -1000,7 +1003,10 @@ static int atvi_stdio_rename(void *user, const char *from, const char *to) {
 
 static int atvi_stdio_remove(void *user, const char *path) { (void)user; return remove(path) != 0; }
 #else
-static int atvi_stdio_map(void *u, const char *p, const void **d, size_t *s) { (void)u; (void)p; (void)d; (void)s; return 1; }
+static int atvi_stdio_map(void *u, const char *p, const void **d, size_t *s) {
+    (void)u; (void)p; (void)d; (void)s;
+    return 1;
+}
 static void atvi_stdio_unmap(void *u, const void *d, size_t s) { (void)u; (void)d; (void)s; }
 static int atvi_stdio_create(void *u, const char *p, void **f) { (void)u; (void)p; (void)f; return 1; }
 static int atvi_stdio_write(void *u, void *f, const void *d, size_t s) { (void)u; (void)f; (void)d; (void)s; return 1; }
@@ -1322,7 +1328,8 @@ static float atvi_pow2_scalar(float n) {
 #  define V_SUM(v)       atvi_sum_avx2(v)
 #  define V_TOP(v)       atvi_top_avx2(v)
 #  define V_RINT(a)      _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-#  define V_POW2(n)      _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23))
+#  define V_POW2(n)      _mm256_castsi256_ps(_mm256_slli_epi32( \
+                             _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23))
 ATVI_INLINE __m256i atvi_mask_avx2(int64_t n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
@@ -1408,8 +1415,8 @@ ATVI_INLINE V ATVI_FN(exp)(V x) {
    sums, added up, round less than one long one. rows, vecs and part are constants after inlining; with part the last
    vector has only `last` elements. */
 ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, int64_t K, int64_t chunk,
-                               const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B, int64_t b_vec, int64_t b_k, atv_real *C, int64_t c_m,
-                               const atv_real *bias, int add, int64_t last) {
+                               const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B, int64_t b_vec, int64_t b_k,
+                               atv_real *C, int64_t c_m, const atv_real *bias, int add, int64_t last) {
     int64_t done = 0;
     (void)last;
     do {
@@ -1450,8 +1457,8 @@ ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, i
 
 /* All rows of C for one tile's width of columns. */
 ATVI_INLINE void ATVI_FN(columns)(const int vecs, const int part, int64_t M, int64_t K, int64_t chunk, const atv_real *A,
-                                  int64_t a_m, int64_t a_k, const atv_real *B, int64_t b_vec, int64_t b_k, atv_real *C, int64_t c_m,
-                                  const atv_real *bias, int add, int64_t last) {
+                                  int64_t a_m, int64_t a_k, const atv_real *B, int64_t b_vec, int64_t b_k,
+                                  atv_real *C, int64_t c_m, const atv_real *bias, int add, int64_t last) {
 #define ATVI_TILE(rows) \
     for (; M >= (rows); M -= (rows), A += (rows) * a_m, C += (rows) * c_m) \
         ATVI_FN(tile)(rows, vecs, part, K, chunk, A, a_m, a_k, B, b_vec, b_k, C, c_m, bias, add, last)
@@ -1469,7 +1476,8 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
                             int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add) {
     const int64_t b_vec = VN >= ATVI_PANEL ? b_panel : VN;
     const int64_t width = VN * VCOLS;
-    const int64_t chunk = K < 64 ? 64 : K <= 256 ? 16 : 128;   /* where rounding shows most, in small models, it costs least */
+    /* where rounding shows most, in small models, it costs least */
+    const int64_t chunk = K < 64 ? 64 : K <= 256 ? 16 : 128;
     int64_t k, n, step = K > 1024 ? 512 : ATVI_MAX(K, 1);
     for (k = 0; k == 0 || k < K; k += step) {
         const int64_t kk = ATVI_MIN(step, K - k);
@@ -1659,7 +1667,8 @@ static void ATVI_FN(gelu)(int64_t n, const atv_real *x, atv_real *out) {
 
 /* d = d gelu'(x): with s = 1 / (1 + exp(-2u)), gelu' = s + x s (1 - s) (2u)'. */
 static void ATVI_FN(gelu_back)(int64_t n, const atv_real *x, atv_real *d) {
-    V one = V_SET(1), c = V_SET(ATVI_GELU_U2), minus = V_SET(-1), cube = V_SET(ATVI_GELU_CUBE), cube3 = V_SET(3 * ATVI_GELU_CUBE);
+    V one = V_SET(1), c = V_SET(ATVI_GELU_U2), minus = V_SET(-1),
+      cube = V_SET(ATVI_GELU_CUBE), cube3 = V_SET(3 * ATVI_GELU_CUBE);
 #define ATVI_BODY(LOAD, STORE) \
         V a = LOAD(x + i); \
         V a2 = V_MUL(a, a); \
@@ -1673,7 +1682,8 @@ static void ATVI_FN(gelu_back)(int64_t n, const atv_real *x, atv_real *d) {
 
 /* AdamW of one stretch of parameters; g is used as g times g_scale. */
 static void ATVI_FN(adamw)(int64_t n, atv_real *w, const atv_real *g, atv_real *m, atv_real *v, const atvi_adamw *o) {
-    V gs = V_SET(o->g_scale), b1 = V_SET(o->beta1), c1 = V_SET(o->one_minus_beta1), b2 = V_SET(o->beta2), c2 = V_SET(o->one_minus_beta2);
+    V gs = V_SET(o->g_scale), b1 = V_SET(o->beta1), c1 = V_SET(o->one_minus_beta1),
+      b2 = V_SET(o->beta2), c2 = V_SET(o->one_minus_beta2);
     V keep = V_SET(o->keep), step = V_SET(-o->step), rs = V_SET(o->sqrt_scale), eps = V_SET(o->epsilon);
 #define ATVI_BODY(LOAD, STORE) \
         V gi = V_MUL(LOAD(g + i), gs); \
@@ -1689,7 +1699,8 @@ static void ATVI_FN(adamw)(int64_t n, atv_real *w, const atv_real *g, atv_real *
 
 static const atvi_kernels ATVI_FN(kernels) = {
     ATVI_FN(matmul), ATVI_FN(add), ATVI_FN(dot), ATVI_FN(norm), ATVI_FN(norm_back), ATVI_FN(norm_back_params),
-    ATVI_FN(logsumexp), ATVI_FN(softmax), ATVI_FN(exp_shift), ATVI_FN(softmax_back), ATVI_FN(gelu), ATVI_FN(gelu_back), ATVI_FN(adamw),
+    ATVI_FN(logsumexp), ATVI_FN(softmax), ATVI_FN(exp_shift), ATVI_FN(softmax_back), ATVI_FN(gelu), ATVI_FN(gelu_back),
+    ATVI_FN(adamw),
 };
 
 #undef ATVI_FN
@@ -1739,14 +1750,16 @@ typedef struct atvi_adamw {
 } atvi_adamw;
 
 struct atvi_kernels {
-    void (*matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B, int64_t b_panel,
-                   int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add);
+    void (*matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
+                   int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add);
     void (*add)(int64_t n, atv_real *y, const atv_real *x);
     atv_real (*dot)(int64_t n, const atv_real *x, const atv_real *y);
-    void (*norm)(int64_t n, const atv_real *x, const atv_real *w, const atv_real *b, atv_real eps, atv_real *out, atv_real *mean, atv_real *rstd);
-    void (*norm_back)(int64_t n, const atv_real *x, const atv_real *w, atv_real mean, atv_real rstd, const atv_real *dout, atv_real *dx);
-    void (*norm_back_params)(int64_t rows, int64_t n, int64_t stride, const atv_real *x, const atv_real *mean, const atv_real *rstd,
-                             const atv_real *dout, atv_real *dw, atv_real *db);
+    void (*norm)(int64_t n, const atv_real *x, const atv_real *w, const atv_real *b, atv_real eps, atv_real *out,
+                 atv_real *mean, atv_real *rstd);
+    void (*norm_back)(int64_t n, const atv_real *x, const atv_real *w, atv_real mean, atv_real rstd,
+                      const atv_real *dout, atv_real *dx);
+    void (*norm_back_params)(int64_t rows, int64_t n, int64_t stride, const atv_real *x, const atv_real *mean,
+                             const atv_real *rstd, const atv_real *dout, atv_real *dw, atv_real *db);
     double (*logsumexp)(int64_t n, const atv_real *x);
     double (*softmax)(int64_t n, atv_real *x, atv_real scale);
     void (*exp_shift)(int64_t n, atv_real *x, atv_real scale, atv_real shift);
@@ -2136,7 +2149,14 @@ ATVDEF atv_result atv_tensor_copy(atv_ctx *ctx, const atv_tensor *dst, const atv
 #define ATVI_COLS 64
 static int64_t atvi_blocks(int64_t n, int64_t block) { return (n + block - 1) / block; }
 
-typedef struct atvi_embed_job { int64_t C; const int32_t *ids; const int32_t *pos; const atv_real *wte, *wpe; atv_real *out; int64_t n; } atvi_embed_job;
+typedef struct atvi_embed_job {
+    int64_t C;
+    const int32_t *ids;
+    const int32_t *pos;
+    const atv_real *wte, *wpe;
+    atv_real *out;
+    int64_t n;
+} atvi_embed_job;
 
 static void atvi_embed_item(void *arg, int64_t item, int lane) {
     const atvi_embed_job *j = (const atvi_embed_job *)arg;
@@ -2156,7 +2176,13 @@ static void atvi_embed(atv_ctx *ctx, int64_t n, int64_t C, const int32_t *ids, c
     atvi_parallel(ctx, atvi_blocks(n, ATVI_ROWS), atvi_embed_item, &j);
 }
 
-typedef struct atvi_embed_back_job { int64_t n, C; const int32_t *ids, *pos; const atv_real *dout; atv_real *dwte, *dwpe; const atvi_kernels *k; } atvi_embed_back_job;
+typedef struct atvi_embed_back_job {
+    int64_t n, C;
+    const int32_t *ids, *pos;
+    const atv_real *dout;
+    atv_real *dwte, *dwpe;
+    const atvi_kernels *k;
+} atvi_embed_back_job;
 
 /* Two tokens may share a row, so an item is a block of columns and takes all tokens in order. */
 static void atvi_embed_back_item(void *arg, int64_t item, int lane) {
@@ -2196,8 +2222,8 @@ static void atvi_norm_item(void *arg, int64_t item, int lane) {
 }
 
 /* out = LayerNorm(x)   x, out [n,C]  w, b [C]  mean, rstd [n] (kept for the backward) */
-static void atvi_norm(atv_ctx *ctx, int64_t n, int64_t C, const atv_real *x, const atv_real *w, const atv_real *b, double eps,
-                      atv_real *out, atv_real *mean, atv_real *rstd) {
+static void atvi_norm(atv_ctx *ctx, int64_t n, int64_t C, const atv_real *x, const atv_real *w, const atv_real *b,
+                      double eps, atv_real *out, atv_real *mean, atv_real *rstd) {
     atvi_norm_job j;
     memset(&j, 0, sizeof j);
     j.n = n; j.C = C; j.x = x; j.w = w; j.b = b; j.eps = (atv_real)eps; j.out = out; j.mean = mean; j.rstd = rstd;
@@ -2217,7 +2243,8 @@ static void atvi_norm_back_params_item(void *arg, int64_t item, int lane) {
     const atvi_norm_job *j = (const atvi_norm_job *)arg;
     int64_t c = item * ATVI_COLS;
     (void)lane;
-    j->k->norm_back_params(j->n, ATVI_MIN(ATVI_COLS, j->C - c), j->C, j->x + c, j->mean, j->rstd, j->dout + c, j->dw + c, j->db + c);
+    j->k->norm_back_params(j->n, ATVI_MIN(ATVI_COLS, j->C - c), j->C, j->x + c, j->mean, j->rstd, j->dout + c,
+                           j->dw + c, j->db + c);
 }
 
 /* dx += .., dw += .., db += ..   dout, dx [n,C]  dw, db [C] */
@@ -2254,7 +2281,8 @@ static void atvi_matmul_item(void *arg, int64_t item, int lane) {
 
 /* The kernel's matmul over all lanes; cols is a whole number of panels. */
 static void atvi_matmul(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k,
-                        const atv_real *B, int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add) {
+                        const atv_real *B, int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m,
+                        const atv_real *bias, int add) {
     atvi_matmul_job j;
     if (M <= 0 || N <= 0) return;
     memset(&j, 0, sizeof j);
@@ -2295,8 +2323,8 @@ static void atvi_pack(atv_ctx *ctx, int64_t N, int64_t K, const atv_real *W, atv
 }
 
 /* y = x W^T + b, or y += ..   x [n,K]  packed: W [N,K] after atvi_pack  b [N] or NULL  y [n,N] */
-static void atvi_linear(atv_ctx *ctx, int64_t n, int64_t N, int64_t K, const atv_real *x, const atv_real *packed, const atv_real *b,
-                        atv_real *y, int add) {
+static void atvi_linear(atv_ctx *ctx, int64_t n, int64_t N, int64_t K, const atv_real *x, const atv_real *packed,
+                        const atv_real *b, atv_real *y, int add) {
     atvi_matmul(ctx, n, N, K, x, K, 1, packed, ATVI_PANEL * K, ATVI_PANEL, y, N, b, add);
 }
 
@@ -2329,7 +2357,7 @@ struct atv_attn {
     atv_ctx *ctx;
     atv_attn_desc desc;
     int *kv_of_head;                                        /* [H] */
-    int *heads, *first;                                     /* query heads of key/value head g: heads[first[g]..first[g+1]-1] */
+    int *heads, *first;                                     /* query heads of group g: heads[first[g]..first[g+1]-1] */
     atv_real *scratch;                                      /* scratch_size for each lane */
     size_t scratch_size;
 };
@@ -2362,21 +2390,28 @@ ATVDEF atv_result atv_attn_resolve(atv_ctx *ctx, const atv_attn_desc *desc, atv_
     ATVI_TRY(atvi_check_heads(ctx, d.n_head, d.n_kv_head, d.kv_of_head));
     if (d.head_dim == 0) {
         if (d.kqv_size <= 0 || d.kqv_size % d.n_head != 0)
-            return atvi_fail(ctx, ATV_ERR_ARGUMENT, "kqv_size=%d is no multiple of n_head=%d, and head_dim is not set", d.kqv_size, d.n_head);
+            return atvi_fail(ctx, ATV_ERR_ARGUMENT, "kqv_size=%d is no multiple of n_head=%d, and head_dim is not set",
+                             d.kqv_size, d.n_head);
         d.head_dim = d.kqv_size / d.n_head;
     }
-    if (d.head_dim < 1 || d.head_dim > 65536) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "head_dim=%d is not 1..65536", d.head_dim);
+    if (d.head_dim < 1 || d.head_dim > 65536)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "head_dim=%d is not 1..65536", d.head_dim);
     if (d.value_dim == 0) d.value_dim = d.head_dim;
-    if (d.value_dim < 1 || d.value_dim > 65536) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "value_dim=%d is not 1..65536", d.value_dim);
+    if (d.value_dim < 1 || d.value_dim > 65536)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "value_dim=%d is not 1..65536", d.value_dim);
     if ((int64_t)d.n_head * ATVI_MAX(d.head_dim, d.value_dim) > INT_MAX / 4)
-        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "n_head=%d heads of %d are too many", d.n_head, ATVI_MAX(d.head_dim, d.value_dim));
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "n_head=%d heads of %d are too many", d.n_head,
+                         ATVI_MAX(d.head_dim, d.value_dim));
     if (d.kqv_size == 0) d.kqv_size = d.n_head * d.head_dim;
     if (d.kqv_size != d.n_head * d.head_dim)
-        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "kqv_size=%d but n_head=%d times head_dim=%d is %d", d.kqv_size, d.n_head, d.head_dim, d.n_head * d.head_dim);
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "kqv_size=%d but n_head=%d times head_dim=%d is %d", d.kqv_size, d.n_head,
+                         d.head_dim, d.n_head * d.head_dim);
     if (!atvi_finite((double)d.scale)) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "scale=%g is not finite", (double)d.scale);
-    if (d.scale == 0) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "scale=0 is not set: 1 for GPT-Neo, 1/sqrt(head_dim) for most others");
+    if (d.scale == 0)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "scale=0 is not set: 1 for GPT-Neo, 1/sqrt(head_dim) for most others");
     if (d.window < 0) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "window=%d is negative", d.window);
-    if (d.max_keys < 1 || d.max_keys > INT_MAX / 64) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "max_keys=%d is not 1..%d", d.max_keys, INT_MAX / 64);
+    if (d.max_keys < 1 || d.max_keys > INT_MAX / 64)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "max_keys=%d is not 1..%d", d.max_keys, INT_MAX / 64);
     *out = d;
     return ATV_OK;
 }
@@ -2478,7 +2513,9 @@ static atvi_attn_seq atvi_attn_seq_of(const atvi_attn_call *c, int b) {
     return s;
 }
 
-static atv_real *atvi_at(const atvi_view *v, int b, int64_t pos, int head) { return v->p + b * v->row + pos * v->pos + head * v->head; }
+static atv_real *atvi_at(const atvi_view *v, int b, int64_t pos, int head) {
+    return v->p + b * v->row + pos * v->pos + head * v->head;
+}
 
 /* The keys that query i of a sequence sees: [*lo, *hi). */
 static void atvi_visible(const atv_attn_desc *d, const atvi_attn_seq *s, int64_t i, int64_t *lo, int64_t *hi) {
@@ -2492,7 +2529,7 @@ typedef struct atvi_attn_block {
     int64_t i0, rows;                                       /* queries i0 .. i0 + rows - 1 */
     int64_t j0, cols;                                       /* keys j0 .. j0 + cols - 1, j0 a multiple of 16 */
     int64_t stride;                                         /* of the scores' rows */
-    atv_real *kp, *vp, *p, *dp;                             /* a lane's scratch: packed K, packed V, scores, their gradient */
+    atv_real *kp, *vp, *p, *dp;                             /* a lane's scratch: packed K and V, scores, their gradient */
 } atvi_attn_block;
 
 static atvi_attn_block atvi_attn_block_of(const atvi_attn_call *c, const atvi_attn_seq *s, int64_t i0, int lane) {
@@ -2544,13 +2581,14 @@ static void atvi_attn_forward_item(void *arg, int64_t item, int lane) {
     atvi_attn_block b;
     if ((int64_t)block * ATVI_QUERIES >= s.q_len || attn->first[g] == attn->first[g + 1]) return;
     b = atvi_attn_block_of(c, &s, (int64_t)block * ATVI_QUERIES, lane);
-    atvi_pack_panels(b.j0 / ATVI_PANEL, atvi_blocks(b.j0 + b.cols, ATVI_PANEL), s.k_len, d->head_dim, atvi_at(&c->k, s.b, s.k_at, g), c->k.pos, b.kp);
+    atvi_pack_panels(b.j0 / ATVI_PANEL, atvi_blocks(b.j0 + b.cols, ATVI_PANEL), s.k_len, d->head_dim,
+                     atvi_at(&c->k, s.b, s.k_at, g), c->k.pos, b.kp);
     for (n = attn->first[g]; n < attn->first[g + 1]; n++) {
         int h = attn->heads[n];
         atvi_attn_rows(c, &s, &b, h, 0);
         if (c->out.p)
-            attn->ctx->kernels->matmul(b.rows, d->value_dim, b.cols, b.p, b.stride, 1, atvi_at(&c->v, s.b, s.k_at + b.j0, g), ATVI_PANEL,
-                                       c->v.pos, atvi_at(&c->out, s.b, s.q_at + b.i0, h), c->out.pos, NULL, 0);
+            attn->ctx->kernels->matmul(b.rows, d->value_dim, b.cols, b.p, b.stride, 1, atvi_at(&c->v, s.b, s.k_at + b.j0, g),
+                                       ATVI_PANEL, c->v.pos, atvi_at(&c->out, s.b, s.q_at + b.i0, h), c->out.pos, NULL, 0);
         if (c->probs.p) {
             int64_t i;
             for (i = 0; i < b.rows; i++)
@@ -2611,8 +2649,8 @@ static void atvi_attn_backward_item(void *arg, int64_t item, int lane) {
             }
             k->matmul(b.rows, d->head_dim, b.cols, b.dp, b.stride, 1, kj, ATVI_PANEL, c->k.pos,
                       atvi_at(&c->dq, s.b, s.q_at + i0, h), c->dq.pos, NULL, 1);
-            k->matmul(b.cols, d->head_dim, b.rows, b.dp, 1, b.stride, atvi_at(&c->q, s.b, s.q_at + i0, h), ATVI_PANEL, c->q.pos,
-                      atvi_at(&c->dk, s.b, s.k_at + b.j0, g), c->dk.pos, NULL, 1);
+            k->matmul(b.cols, d->head_dim, b.rows, b.dp, 1, b.stride, atvi_at(&c->q, s.b, s.q_at + i0, h), ATVI_PANEL,
+                      c->q.pos, atvi_at(&c->dk, s.b, s.k_at + b.j0, g), c->dk.pos, NULL, 1);
         }
     }
 }
@@ -2625,16 +2663,22 @@ static void atvi_attn_backward(atvi_attn_call *c) {
 /* ---- attention on its own: tensors to views ---- */
 
 /* t must be [.., heads, dim], rank 3 or 4 like the call's q (rank_ref), and hold `count` positions or rows of T. */
-static atv_result atvi_attn_view(atv_ctx *ctx, const char *name, const atv_tensor *t, int rank, int64_t d0, int64_t d1, int heads, int dim, atvi_view *out) {
+static atv_result atvi_attn_view(atv_ctx *ctx, const char *name, const atv_tensor *t, int rank, int64_t d0, int64_t d1,
+                                 int heads, int dim, atvi_view *out) {
     int64_t h = t->dims[t->rank == rank ? rank - 2 : 0], e = t->dims[t->rank == rank ? rank - 1 : 0];
     if (t->rank != rank) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s has rank %d, where q has %d", name, t->rank, rank);
-    if (t->dtype != ATV_REAL) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s has dtype %s, not %s", name, atv_dtype_name(t->dtype), atv_dtype_name(ATV_REAL));
+    if (t->dtype != ATV_REAL)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s has dtype %s, not %s", name,
+                         atv_dtype_name(t->dtype), atv_dtype_name(ATV_REAL));
     if (h != heads || e != dim)
         return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s ends in [%ld,%ld], not [%d,%d]", name, (long)h, (long)e, heads, dim);
-    if (t->strides[rank - 1] != 1 && dim > 1) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s's last stride is %ld, not 1", name, (long)t->strides[rank - 1]);
+    if (t->strides[rank - 1] != 1 && dim > 1)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s's last stride is %ld, not 1", name, (long)t->strides[rank - 1]);
     if (rank == 4 ? t->dims[0] < d0 || t->dims[1] < d1 : t->dims[0] < d0)
-        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s has %ld %s, too few for %ld", name, (long)(rank == 4 && t->dims[0] >= d0 ? t->dims[1] : t->dims[0]),
-                         rank == 4 && t->dims[0] < d0 ? "rows" : "positions", (long)(rank == 4 && t->dims[0] >= d0 ? d1 : d0));
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s has %ld %s, too few for %ld", name,
+                         (long)(rank == 4 && t->dims[0] >= d0 ? t->dims[1] : t->dims[0]),
+                         rank == 4 && t->dims[0] < d0 ? "rows" : "positions",
+                         (long)(rank == 4 && t->dims[0] >= d0 ? d1 : d0));
     if (!t->data && d0 > 0) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s has no data", name);
     out->p = (atv_real *)t->data;
     out->row = rank == 4 ? t->strides[0] : 0;
@@ -2653,7 +2697,8 @@ static atv_result atvi_attn_seqs_check(atv_attn *attn, const atv_attn_seqs *seqs
     memset(c, 0, sizeof *c);
     if (rank != 3 && rank != 4) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "q has rank %d, not 3 or 4", rank);
     if (seqs->n_seq < 0) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "n_seq=%d is negative", seqs->n_seq);
-    if (rank == 3 && !seqs->q_len && seqs->n_seq > 0) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "q_len is NULL, which rank 3 does not allow");
+    if (rank == 3 && !seqs->q_len && seqs->n_seq > 0)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "q_len is NULL, which rank 3 does not allow");
     c->attn = attn;
     c->n_seq = seqs->n_seq;
     c->q_len = seqs->q_len;
@@ -2663,7 +2708,8 @@ static atv_result atvi_attn_seqs_check(atv_attn *attn, const atv_attn_seqs *seqs
     need->q0 = need->k0 = rank == 4 ? seqs->n_seq : 0;
     need->q1 = need->k1 = 0;
     if (rank == 4) {
-        if (q->dims[1] > INT_MAX / 2 || (k->rank == 4 && k->dims[1] > INT_MAX / 2)) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "q or k is too long");
+        if (q->dims[1] > INT_MAX / 2 || (k->rank == 4 && k->dims[1] > INT_MAX / 2))
+            return atvi_fail(ctx, ATV_ERR_ARGUMENT, "q or k is too long");
         c->q_all = (int)q->dims[1];
         c->k_all = k->rank == 4 ? (int)k->dims[1] : 0;
     }
@@ -2682,7 +2728,8 @@ static atv_result atvi_attn_seqs_check(atv_attn *attn, const atv_attn_seqs *seqs
 /* lse has no last dimension: give it one of size 1. */
 static atv_result atvi_attn_lse(atv_attn *attn, const atv_tensor *lse, const atvi_attn_need *need, atvi_view *out) {
     atv_tensor t = *lse;
-    if (t.rank != need->rank - 1) return atvi_fail(attn->ctx, ATV_ERR_ARGUMENT, "lse has rank %d, not %d", t.rank, need->rank - 1);
+    if (t.rank != need->rank - 1)
+        return atvi_fail(attn->ctx, ATV_ERR_ARGUMENT, "lse has rank %d, not %d", t.rank, need->rank - 1);
     t.dims[t.rank] = 1;
     t.strides[t.rank] = 1;
     t.rank++;
@@ -2703,7 +2750,8 @@ ATVDEF atv_result atv_attn_forward(atv_attn *attn, const atv_attn_seqs *seqs, co
 }
 
 ATVDEF atv_result atv_attn_backward(atv_attn *attn, const atv_attn_seqs *seqs, const atv_tensor *q, const atv_tensor *k,
-                                    const atv_tensor *v, const atv_tensor *out, const atv_tensor *lse, const atv_tensor *dout,
+                                    const atv_tensor *v, const atv_tensor *out,
+                                    const atv_tensor *lse, const atv_tensor *dout,
                                     const atv_tensor *dq, const atv_tensor *dk, const atv_tensor *dv) {
     const atv_attn_desc *d = &attn->desc;
     atvi_attn_call c;
@@ -2720,7 +2768,8 @@ ATVDEF atv_result atv_attn_backward(atv_attn *attn, const atv_attn_seqs *seqs, c
     return ATV_OK;
 }
 
-ATVDEF atv_result atv_attn_probs(atv_attn *attn, const atv_attn_seqs *seqs, const atv_tensor *q, const atv_tensor *k, const atv_tensor *probs) {
+ATVDEF atv_result atv_attn_probs(atv_attn *attn, const atv_attn_seqs *seqs, const atv_tensor *q, const atv_tensor *k,
+                                 const atv_tensor *probs) {
     atvi_attn_call c;
     atvi_attn_need n;
     atv_tensor zero = *probs;
@@ -2730,17 +2779,18 @@ ATVDEF atv_result atv_attn_probs(atv_attn *attn, const atv_attn_seqs *seqs, cons
         tq = ATVI_MAX(tq, c.q_len ? c.q_len[b] : c.q_all);
         tk = ATVI_MAX(tk, c.k_len ? c.k_len[b] : c.k_all);
     }
-    if (zero.rank != 4 || zero.dtype != ATV_REAL || zero.strides[3] != 1 || zero.dims[0] < c.n_seq || zero.dims[1] != attn->desc.n_head ||
-        zero.dims[2] < tq || zero.dims[3] < tk || !zero.data)
-        return atvi_fail(attn->ctx, ATV_ERR_ARGUMENT, "probs is not [n_seq=%d,n_head=%d,%ld or more,%ld or more] of %s", c.n_seq, attn->desc.n_head,
-                         (long)tq, (long)tk, atv_dtype_name(ATV_REAL));
+    if (zero.rank != 4 || zero.dtype != ATV_REAL || zero.strides[3] != 1 || zero.dims[0] < c.n_seq ||
+        zero.dims[1] != attn->desc.n_head || zero.dims[2] < tq || zero.dims[3] < tk || !zero.data)
+        return atvi_fail(attn->ctx, ATV_ERR_ARGUMENT, "probs is not [n_seq=%d,n_head=%d,%ld or more,%ld or more] of %s",
+                         c.n_seq, attn->desc.n_head, (long)tq, (long)tk, atv_dtype_name(ATV_REAL));
     c.probs.p = (atv_real *)zero.data;
     c.probs.row = zero.strides[0];
     c.probs.head = zero.strides[1];
     c.probs.pos = zero.strides[2];
     for (b = 0; b < zero.dims[0]; b++)
         for (h = 0; h < zero.dims[1]; h++)
-            for (i = 0; i < zero.dims[2]; i++) memset(atvi_at(&c.probs, (int)b, i, (int)h), 0, (size_t)zero.dims[3] * sizeof(atv_real));
+            for (i = 0; i < zero.dims[2]; i++)
+                memset(atvi_at(&c.probs, (int)b, i, (int)h), 0, (size_t)zero.dims[3] * sizeof(atv_real));
     atvi_attn_forward(&c);
     return ATV_OK;
 }
@@ -2750,7 +2800,7 @@ ATVDEF atv_result atv_attn_probs(atv_attn *attn, const atv_attn_seqs *seqs, cons
 struct atv_kv {
     atv_ctx *ctx;
     atv_kv_desc desc;
-    int room;                                               /* positions kept: a multiple of 16, a ring when smaller than max_positions */
+    int room;                                               /* positions kept: a multiple of 16, a ring if < max_positions */
     int *length, *oldest;                                   /* [n_seq]: positions seen; the first one that is still kept */
     atv_real *k;                                            /* [n_seq][G][room/16][D][16] */
     atv_real *v;                                            /* [n_seq][G][room][Dv] */
@@ -2777,8 +2827,10 @@ static void atvi_kv_layout(atvi_arena *arena, const atv_kv_desc *d, atv_kv *kv) 
     kv->room = (int)ATVI_ROUND(keep);
     kv->length = (int *)atvi_take(arena, (size_t)d->n_seq, sizeof(int));
     kv->oldest = (int *)atvi_take(arena, (size_t)d->n_seq, sizeof(int));
-    kv->k = (atv_real *)atvi_take(arena, atvi_size(heads, atvi_size((size_t)kv->room, (size_t)d->head_dim, 0), 0), sizeof(atv_real));
-    kv->v = (atv_real *)atvi_take(arena, atvi_size(heads, atvi_size((size_t)kv->room, (size_t)d->value_dim, 0), 0), sizeof(atv_real));
+    kv->k = (atv_real *)atvi_take(arena, atvi_size(heads, atvi_size((size_t)kv->room, (size_t)d->head_dim, 0), 0),
+                                  sizeof(atv_real));
+    kv->v = (atv_real *)atvi_take(arena, atvi_size(heads, atvi_size((size_t)kv->room, (size_t)d->value_dim, 0), 0),
+                                  sizeof(atv_real));
 }
 
 static atv_kv *atvi_kv_whole(atvi_arena *arena, atv_ctx *ctx, const atv_kv_desc *d) {
@@ -2841,12 +2893,14 @@ static void atvi_kv_set_length(atv_kv *kv, int seq, int length) {
 }
 
 ATVDEF atv_result atv_kv_cut(atv_kv *kv, int seq, int length) {
-    if (seq < 0 || seq >= kv->desc.n_seq) return atvi_fail(kv->ctx, ATV_ERR_ARGUMENT, "seq=%d is not 0..%d", seq, kv->desc.n_seq - 1);
+    if (seq < 0 || seq >= kv->desc.n_seq)
+        return atvi_fail(kv->ctx, ATV_ERR_ARGUMENT, "seq=%d is not 0..%d", seq, kv->desc.n_seq - 1);
     if (length < 0 || length > kv->length[seq])
         return atvi_fail(kv->ctx, ATV_ERR_ARGUMENT, "length=%d is not 0..%d, the sequence's", length, kv->length[seq]);
     if (!atvi_kv_can_cut(kv, seq, length))
-        return atvi_fail(kv->ctx, ATV_ERR_ARGUMENT, "length=%d needs positions from %d on, but only those from %d on are kept: max_rewind=%d is too small", length,
-                         atvi_kv_needed(kv, length), kv->oldest[seq], kv->desc.max_rewind);
+        return atvi_fail(kv->ctx, ATV_ERR_ARGUMENT,
+            "length=%d needs positions from %d on, but only those from %d on are kept: max_rewind=%d is too small",
+            length, atvi_kv_needed(kv, length), kv->oldest[seq], kv->desc.max_rewind);
     atvi_kv_set_length(kv, seq, length);
     return ATV_OK;
 }
@@ -2862,8 +2916,10 @@ static void atvi_kv_move(const atv_kv *kv, int from, atv_kv *dst, int to) {
 }
 
 ATVDEF atv_result atv_kv_copy(atv_kv *kv, int from, int to) {
-    if (from < 0 || from >= kv->desc.n_seq) return atvi_fail(kv->ctx, ATV_ERR_ARGUMENT, "from=%d is not 0..%d", from, kv->desc.n_seq - 1);
-    if (to < 0 || to >= kv->desc.n_seq) return atvi_fail(kv->ctx, ATV_ERR_ARGUMENT, "to=%d is not 0..%d", to, kv->desc.n_seq - 1);
+    if (from < 0 || from >= kv->desc.n_seq)
+        return atvi_fail(kv->ctx, ATV_ERR_ARGUMENT, "from=%d is not 0..%d", from, kv->desc.n_seq - 1);
+    if (to < 0 || to >= kv->desc.n_seq)
+        return atvi_fail(kv->ctx, ATV_ERR_ARGUMENT, "to=%d is not 0..%d", to, kv->desc.n_seq - 1);
     atvi_kv_move(kv, from, kv, to);
     return ATV_OK;
 }
@@ -2878,7 +2934,8 @@ static void atvi_kv_append(atv_kv *kv, int seq, int n, const atvi_view *k, const
             atv_real *kd = atvi_kv_keys(kv, seq, g) + atvi_kv_slot(kv, slot);
             const atv_real *ks = atvi_at(k, 0, at + i, g);
             for (e = 0; e < kv->desc.head_dim; e++) kd[e * ATVI_PANEL] = ks[e];
-            memcpy(atvi_kv_values(kv, seq, g) + (int64_t)slot * kv->desc.value_dim, atvi_at(v, 0, at + i, g), (size_t)kv->desc.value_dim * sizeof(atv_real));
+            memcpy(atvi_kv_values(kv, seq, g) + (int64_t)slot * kv->desc.value_dim, atvi_at(v, 0, at + i, g),
+                   (size_t)kv->desc.value_dim * sizeof(atv_real));
         }
     }
     kv->length[seq] = length + n;
@@ -2894,7 +2951,8 @@ static void atvi_kv_fetch(const atv_kv *kv, int seq, int from, atv_real *k, atv_
         for (g = 0; g < kv->desc.n_kv_head; g++) {
             const atv_real *ks = atvi_kv_keys(kv, seq, g) + atvi_kv_slot(kv, slot);
             for (e = 0; e < kv->desc.head_dim; e++) *k++ = ks[e * ATVI_PANEL];
-            memcpy(v, atvi_kv_values(kv, seq, g) + (int64_t)slot * kv->desc.value_dim, (size_t)kv->desc.value_dim * sizeof(atv_real));
+            memcpy(v, atvi_kv_values(kv, seq, g) + (int64_t)slot * kv->desc.value_dim,
+                   (size_t)kv->desc.value_dim * sizeof(atv_real));
             v += kv->desc.value_dim;
         }
     }
@@ -2926,7 +2984,8 @@ static void atvi_step_item(void *arg, int64_t item, int lane) {
         const atv_real *src = atvi_at(&j->q, 0, row, attn->heads[attn->first[g] + n]);
         for (e = 0; e < d->head_dim; e++) q[n * d->head_dim + e] = src[e] * (atv_real)d->scale;
     }
-    k->matmul(heads, slots, d->head_dim, q, d->head_dim, 1, atvi_kv_keys(kv, seq, g), (int64_t)ATVI_PANEL * d->head_dim, ATVI_PANEL, p, stride, NULL, 0);
+    k->matmul(heads, slots, d->head_dim, q, d->head_dim, 1, atvi_kv_keys(kv, seq, g), (int64_t)ATVI_PANEL * d->head_dim,
+              ATVI_PANEL, p, stride, NULL, 0);
     for (n = 0; n < heads; n++) {
         atv_real *x = p + n * stride;
         if (lowest > 0 || length > kv->room)                /* slot s holds the latest position that is s modulo room */
@@ -2936,9 +2995,11 @@ static void atvi_step_item(void *arg, int64_t item, int lane) {
             }
         k->softmax(slots, x, 1);
     }
-    k->matmul(heads, d->value_dim, slots, p, stride, 1, atvi_kv_values(kv, seq, g), ATVI_PANEL, d->value_dim, out, d->value_dim, NULL, 0);
+    k->matmul(heads, d->value_dim, slots, p, stride, 1, atvi_kv_values(kv, seq, g), ATVI_PANEL, d->value_dim,
+              out, d->value_dim, NULL, 0);
     for (n = 0; n < heads; n++)
-        memcpy(atvi_at(&j->out, 0, row, attn->heads[attn->first[g] + n]), out + (int64_t)n * d->value_dim, (size_t)d->value_dim * sizeof(atv_real));
+        memcpy(atvi_at(&j->out, 0, row, attn->heads[attn->first[g] + n]), out + (int64_t)n * d->value_dim,
+               (size_t)d->value_dim * sizeof(atv_real));
 }
 
 static void atvi_attn_step(atvi_step_job *j, int n) {
@@ -2954,19 +3015,23 @@ ATVDEF atv_result atv_attn_step(atv_attn *attn, atv_kv *kv, int n, const int *se
     int i, o;
     memset(&j, 0, sizeof j);
     if (d->n_kv_head != kv->desc.n_kv_head || d->head_dim != kv->desc.head_dim || d->value_dim != kv->desc.value_dim)
-        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "attention has n_kv_head=%d head_dim=%d value_dim=%d, its cache %d, %d, %d", d->n_kv_head, d->head_dim,
-                         d->value_dim, kv->desc.n_kv_head, kv->desc.head_dim, kv->desc.value_dim);
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "attention has n_kv_head=%d head_dim=%d value_dim=%d, its cache %d, %d, %d",
+                         d->n_kv_head, d->head_dim, d->value_dim, kv->desc.n_kv_head, kv->desc.head_dim, kv->desc.value_dim);
     if (kv->desc.window && (d->window == 0 || d->window > kv->desc.window))
-        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "attention has window=%d, its cache keeps only %d", d->window, kv->desc.window);
-    if (kv->room > ATVI_ROUND(d->max_keys)) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "attention has max_keys=%d, its cache holds %d", d->max_keys, kv->room);
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "attention has window=%d, its cache keeps only %d", d->window,
+                         kv->desc.window);
+    if (kv->room > ATVI_ROUND(d->max_keys))
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "attention has max_keys=%d, its cache holds %d", d->max_keys, kv->room);
     if (d->non_causal) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "non_causal=1 has no decoding step");
     if (n < 0) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "n=%d is negative", n);
     for (i = 0; i < n; i++) {
-        if (seqs[i] < 0 || seqs[i] >= kv->desc.n_seq) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "seqs[%d]=%d is not 0..%d", i, seqs[i], kv->desc.n_seq - 1);
+        if (seqs[i] < 0 || seqs[i] >= kv->desc.n_seq)
+            return atvi_fail(ctx, ATV_ERR_ARGUMENT, "seqs[%d]=%d is not 0..%d", i, seqs[i], kv->desc.n_seq - 1);
         for (o = 0; o < i; o++)
             if (seqs[o] == seqs[i]) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "seqs[%d]=%d comes twice", i, seqs[i]);
         if (kv->length[seqs[i]] >= kv->desc.max_positions)
-            return atvi_fail(ctx, ATV_ERR_FULL, "seqs[%d]=%d is full: it has max_positions=%d", i, seqs[i], kv->desc.max_positions);
+            return atvi_fail(ctx, ATV_ERR_FULL, "seqs[%d]=%d is full: it has max_positions=%d", i, seqs[i],
+                             kv->desc.max_positions);
     }
     ATVI_TRY(atvi_attn_view(ctx, "q", q, 3, n, 0, d->n_head, d->head_dim, &j.q));
     ATVI_TRY(atvi_attn_view(ctx, "k", k, 3, n, 0, d->n_kv_head, d->head_dim, &vk));
@@ -2987,7 +3052,9 @@ static const char *const atvi_variant_names[] = {
 #undef X
 };
 
-ATVDEF const char *atv_variant_name(atv_variant variant) { return (unsigned)variant < ATV_VARIANT_COUNT ? atvi_variant_names[variant] : "?"; }
+ATVDEF const char *atv_variant_name(atv_variant variant) {
+    return (unsigned)variant < ATV_VARIANT_COUNT ? atvi_variant_names[variant] : "?";
+}
 
 ATVDEF atv_result atv_variant_from_name(const char *name, atv_variant *out) {
     int i;
@@ -3044,23 +3111,30 @@ static atv_result atvi_check_layer(atv_ctx *ctx, const atv_config *c, int i) {
     atv_result r;
     char why[512];
     if (l.num_heads > 0 && (l.num_key_value_heads < 1 || l.num_key_value_heads > l.num_heads))
-        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "layer %d: num_key_value_heads=%d is not 1..num_heads=%d", i, l.num_key_value_heads, l.num_heads);
-    r = l.num_heads > 0 && l.num_heads <= 65536 && l.head_dim > 0 && l.head_dim <= 65536 ? atv_attn_resolve(ctx, &d, &resolved)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "layer %d: num_key_value_heads=%d is not 1..num_heads=%d", i,
+                         l.num_key_value_heads, l.num_heads);
+    r = l.num_heads > 0 && l.num_heads <= 65536 && l.head_dim > 0 && l.head_dim <= 65536
+        ? atv_attn_resolve(ctx, &d, &resolved)
         : atvi_fail(ctx, ATV_ERR_ARGUMENT, "num_heads=%d head_dim=%d are not positive and sane", l.num_heads, l.head_dim);
     if (r != ATV_OK) {
         snprintf(why, sizeof why, "%s", ctx->error);
         return atvi_fail(ctx, r, "layer %d: %s", i, why);
     }
     if (l.intermediate_size < 1 || l.intermediate_size > 1 << 24)
-        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "layer %d: intermediate_size=%d is not 1..%d", i, l.intermediate_size, 1 << 24);
-    if (l.kv_layer < 0 || l.kv_layer > i) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "kv_of_layer[%d]=%d is neither itself nor an earlier layer", i, l.kv_layer);
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "layer %d: intermediate_size=%d is not 1..%d", i, l.intermediate_size,
+                         1 << 24);
+    if (l.kv_layer < 0 || l.kv_layer > i)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "kv_of_layer[%d]=%d is neither itself nor an earlier layer", i, l.kv_layer);
     if (l.kv_layer != i) {
         atv_layer o = atv_config_layer(c, l.kv_layer);
         if (o.kv_layer != l.kv_layer)
-            return atvi_fail(ctx, ATV_ERR_ARGUMENT, "kv_of_layer[%d]=%d, but that layer reads those of layer %d itself", i, l.kv_layer, o.kv_layer);
+            return atvi_fail(ctx, ATV_ERR_ARGUMENT, "kv_of_layer[%d]=%d, but that layer reads those of layer %d itself", i,
+                             l.kv_layer, o.kv_layer);
         if (o.num_key_value_heads != l.num_key_value_heads || o.head_dim != l.head_dim || o.value_dim != l.value_dim)
-            return atvi_fail(ctx, ATV_ERR_ARGUMENT, "layer %d reads layer %d's keys and values, but its num_key_value_heads=%d head_dim=%d value_dim=%d are not %d, %d, %d", i,
-                             l.kv_layer, l.num_key_value_heads, l.head_dim, l.value_dim, o.num_key_value_heads, o.head_dim, o.value_dim);
+            return atvi_fail(ctx, ATV_ERR_ARGUMENT, "layer %d reads layer %d's keys and values, but its "
+                             "num_key_value_heads=%d head_dim=%d value_dim=%d are not %d, %d, %d", i, l.kv_layer,
+                             l.num_key_value_heads, l.head_dim, l.value_dim,
+                             o.num_key_value_heads, o.head_dim, o.value_dim);
     }
     return ATV_OK;
 }
@@ -3082,13 +3156,16 @@ ATVDEF atv_result atv_config_resolve(atv_ctx *ctx, const atv_config *config, atv
     ATVI_TRY(atvi_check_range(ctx, "bos_token_id", c.bos_token_id, -1, c.vocab_size - 1));
     ATVI_TRY(atvi_check_range(ctx, "eos_token_id", c.eos_token_id, -1, c.vocab_size - 1));
     ATVI_TRY(atvi_check_range(ctx, "pad_token_id", c.pad_token_id, -1, c.vocab_size - 1));
-    if (!(c.layer_norm_epsilon > 0 && c.layer_norm_epsilon < 1)) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "layer_norm_epsilon=%g is not in (0, 1)", c.layer_norm_epsilon);
-    if (!(c.initializer_range > 0 && c.initializer_range < 1e3)) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "initializer_range=%g is not in (0, 1000)", c.initializer_range);
+    if (!(c.layer_norm_epsilon > 0 && c.layer_norm_epsilon < 1))
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "layer_norm_epsilon=%g is not in (0, 1)", c.layer_norm_epsilon);
+    if (!(c.initializer_range > 0 && c.initializer_range < 1e3))
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "initializer_range=%g is not in (0, 1000)", c.initializer_range);
     if (c.layers) {                                         /* the fields for all are then those of the first layer */
         atv_layer l = atv_config_layer(&c, 0);
         c.num_heads = l.num_heads;
         c.num_key_value_heads = l.num_key_value_heads;
-        c.kqv_size = l.num_heads > 0 && l.head_dim > 0 && l.head_dim <= 65536 && l.num_heads <= 16384 ? l.num_heads * l.head_dim : 0;
+        c.kqv_size = l.num_heads > 0 && l.head_dim > 0 && l.head_dim <= 65536 && l.num_heads <= 16384
+            ? l.num_heads * l.head_dim : 0;
         c.intermediate_size = l.intermediate_size;
     } else {
         if (c.num_key_value_heads == 0) c.num_key_value_heads = c.num_heads;
@@ -3109,22 +3186,26 @@ ATVDEF int atv_matched_ffn(int ffn_base, int hidden_size, int kqv_size, int kv_s
 }
 
 /* proportion of `whole` must be `unit` times a whole number 1..whole/unit; gives that number. */
-static atv_result atvi_share(atv_ctx *ctx, const char *name, double proportion, const char *whole_name, int whole, int unit, const char *what, int *out) {
+static atv_result atvi_share(atv_ctx *ctx, const char *name, double proportion, const char *whole_name, int whole, int unit,
+                             const char *what, int *out) {
     double exact = proportion * whole / unit;
     int most = whole / unit, near_low, near_high, n;
-    if (!(proportion > 0 && proportion <= 1)) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s=%g is not in (0, 1]", name, proportion);
+    if (!(proportion > 0 && proportion <= 1))
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s=%g is not in (0, 1]", name, proportion);
     n = (int)(exact + 0.5);
     if (n >= 1 && n <= most && fabs(exact - n) < 1e-6 * n) { *out = n; return ATV_OK; }
     near_low = ATVI_MIN(ATVI_MAX((int)exact, 1), most);
     near_high = ATVI_MIN(near_low + (exact > near_low), most);
     if (near_low == near_high)
-        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s=%g of %s=%d gives %g %s; the nearest whole one is %d (%g)", name, proportion, whole_name, whole, exact, what,
-                         near_low, (double)near_low * unit / whole);
-    return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s=%g of %s=%d gives %g %s; the nearest whole ones are %d (%g) and %d (%g)", name, proportion, whole_name, whole, exact, what,
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s=%g of %s=%d gives %g %s; the nearest whole one is %d (%g)", name,
+                         proportion, whole_name, whole, exact, what, near_low, (double)near_low * unit / whole);
+    return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s=%g of %s=%d gives %g %s; the nearest whole ones are %d (%g) and %d (%g)",
+                     name, proportion, whole_name, whole, exact, what,
                      near_low, (double)near_low * unit / whole, near_high, (double)near_high * unit / whole);
 }
 
-ATVDEF atv_result atv_config_preset(atv_ctx *ctx, atv_variant variant, double group_proportion, double kqv_proportion, int ffn_base, atv_config *config) {
+ATVDEF atv_result atv_config_preset(atv_ctx *ctx, atv_variant variant, double group_proportion, double kqv_proportion,
+                                    int ffn_base, atv_config *config) {
     int C = config->hidden_size, H = config->num_heads, G = H, D, F;
     int uses_group = variant == ATV_GQA || variant == ATV_COMBINED, uses_kqv = variant == ATV_KQV || variant == ATV_COMBINED;
     if ((unsigned)variant >= ATV_VARIANT_COUNT) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "variant=%d is none", (int)variant);
@@ -3132,13 +3213,16 @@ ATVDEF atv_result atv_config_preset(atv_ctx *ctx, atv_variant variant, double gr
     ATVI_TRY(atvi_check_range(ctx, "num_heads", H, 1, 65536));
     ATVI_TRY(atvi_check_range(ctx, "ffn_base", ffn_base, 1, 1 << 24));
     if (!uses_group && group_proportion != 0 && group_proportion != 1)
-        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "group_proportion=%g has no meaning for %s", group_proportion, atv_variant_name(variant));
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "group_proportion=%g has no meaning for %s", group_proportion,
+                         atv_variant_name(variant));
     if (!uses_kqv && kqv_proportion != 0 && kqv_proportion != 1)
-        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "kqv_proportion=%g has no meaning for %s", kqv_proportion, atv_variant_name(variant));
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "kqv_proportion=%g has no meaning for %s", kqv_proportion,
+                         atv_variant_name(variant));
     if (C % H != 0) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "hidden_size=%d is no multiple of num_heads=%d", C, H);
     D = C / H;
     if (variant == ATV_MQA) G = 1;
-    if (uses_group) ATVI_TRY(atvi_share(ctx, "group_proportion", group_proportion, "num_heads", H, 1, "key/value heads", &G));
+    if (uses_group)
+        ATVI_TRY(atvi_share(ctx, "group_proportion", group_proportion, "num_heads", H, 1, "key/value heads", &G));
     if (uses_kqv) ATVI_TRY(atvi_share(ctx, "kqv_proportion", kqv_proportion, "hidden_size", C, H, "as head size", &D));
     F = atv_matched_ffn(ffn_base, C, H * D, G * D, 0);
     config->num_key_value_heads = G;
@@ -3222,9 +3306,15 @@ static int atvi_count_params(const atv_config *c) {
 }
 
 /* While a model is laid out: parameters follow each other in `values`, packed copies in `packed`. */
-typedef struct atvi_model_layout { atv_model *model; size_t values, packed; atv_real *packed_base; int filled; } atvi_model_layout;
+typedef struct atvi_model_layout {
+    atv_model *model;
+    size_t values, packed;
+    atv_real *packed_base;
+    int filled;
+} atvi_model_layout;
 
-static void atvi_add_param(atvi_model_layout *m, int layer, const char *name, int64_t d0, int64_t d1, atv_real **p, atv_real **packed) {
+static void atvi_add_param(atvi_model_layout *m, int layer, const char *name, int64_t d0, int64_t d1,
+                           atv_real **p, atv_real **packed) {
     atv_model *model = m->model;
     if (m->filled) {
         atvi_param *param = &model->params[model->n_params];
@@ -3255,8 +3345,10 @@ static void atvi_add_params(atvi_model_layout *m, const atv_config *c) {
         atvi_add_param(m, i, "ln_1.weight", C, 0, &w->ln1_w, NULL);
         atvi_add_param(m, i, "ln_1.bias", C, 0, &w->ln1_b, NULL);
         if (l.kv_layer == i) {
-            atvi_add_param(m, i, "attn.attention.k_proj.weight", (int64_t)l.num_key_value_heads * l.head_dim, C, &w->k, &w->k_packed);
-            atvi_add_param(m, i, "attn.attention.v_proj.weight", (int64_t)l.num_key_value_heads * l.value_dim, C, &w->v, &w->v_packed);
+            atvi_add_param(m, i, "attn.attention.k_proj.weight", (int64_t)l.num_key_value_heads * l.head_dim, C,
+                           &w->k, &w->k_packed);
+            atvi_add_param(m, i, "attn.attention.v_proj.weight", (int64_t)l.num_key_value_heads * l.value_dim, C,
+                           &w->v, &w->v_packed);
         }
         atvi_add_param(m, i, "attn.attention.q_proj.weight", S, C, &w->q, &w->q_packed);
         atvi_add_param(m, i, "attn.attention.out_proj.weight", C, Sv, &w->o, &w->o_packed);
@@ -3374,7 +3466,8 @@ ATVDEF void atv_model_init(atv_model *model, uint64_t seed) {
         size_t length = strlen(p->name);
         atv_rng rng = atvi_rng_stream(seed, (uint64_t)i);
         atv_real norm = strcmp(p->name + length - 7, ".weight") == 0 ? 1 : 0;     /* of a norm; biases are 0 */
-        for (e = 0; e < n; e++) p->p[e] = p->dims[1] ? (atv_real)(atv_rng_normal(&rng) * model->config.initializer_range) : norm;
+        for (e = 0; e < n; e++)
+            p->p[e] = p->dims[1] ? (atv_real)(atv_rng_normal(&rng) * model->config.initializer_range) : norm;
     }
     atv_model_changed(model);
 }
@@ -3384,7 +3477,9 @@ static void atvi_model_pack(atv_model *model) {
     int i;
     if (model->packed) return;
     for (i = 0; i < model->n_params; i++)
-        if (model->params[i].packed) atvi_pack(model->ctx, model->params[i].dims[0], model->params[i].dims[1], model->params[i].p, model->params[i].packed);
+        if (model->params[i].packed)
+            atvi_pack(model->ctx, model->params[i].dims[0], model->params[i].dims[1],
+                      model->params[i].p, model->params[i].packed);
     model->packed = 1;
 }
 /* ==== >>mlp ======================================================================================================= */
@@ -3641,12 +3736,16 @@ ATVDEF atv_result atv_work_create(atv_model *model, const atv_work_desc *desc, a
 
 ATVDEF void atv_work_destroy(atv_work *work) { if (work) atvi_free(work->ctx, work); }
 ATVDEF atv_tensor atv_work_grad(const atv_work *work, int i) { return atvi_param_tensor(work->model, i, work->grads); }
-ATVDEF void atv_work_zero_grad(atv_work *work) { if (work->grads) memset(work->grads, 0, work->model->n_values * sizeof *work->grads); }
+ATVDEF void atv_work_zero_grad(atv_work *work) {
+    if (work->grads) memset(work->grads, 0, work->model->n_values * sizeof *work->grads);
+}
 
 static atv_result atvi_check_ids(atv_ctx *ctx, const char *name, const int32_t *ids, int64_t n, int vocab) {
     int64_t i;
     for (i = 0; i < n; i++)
-        if (ids[i] < 0 || ids[i] >= vocab) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s[%ld]=%ld is not 0..vocab_size-1=%d", name, (long)i, (long)ids[i], vocab - 1);
+        if (ids[i] < 0 || ids[i] >= vocab)
+            return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s[%ld]=%ld is not 0..vocab_size-1=%d", name, (long)i, (long)ids[i],
+                             vocab - 1);
     return ATV_OK;
 }
 
@@ -3656,13 +3755,17 @@ static atv_result atvi_batch(atv_work *w, const atv_batch *batch, int64_t *out) 
     int64_t n = 0, i;
     int b;
     if (batch->n_seq < 0 || batch->n_seq > w->desc.max_seqs)
-        return atvi_fail(w->ctx, batch->n_seq < 0 ? ATV_ERR_ARGUMENT : ATV_ERR_FULL, "n_seq=%d is not 0..max_seqs=%d", batch->n_seq, w->desc.max_seqs);
+        return atvi_fail(w->ctx, batch->n_seq < 0 ? ATV_ERR_ARGUMENT : ATV_ERR_FULL, "n_seq=%d is not 0..max_seqs=%d",
+                         batch->n_seq, w->desc.max_seqs);
     for (b = 0; b < batch->n_seq; b++) {
         if (batch->lengths[b] < 0 || batch->lengths[b] > c->max_position_embeddings)
-            return atvi_fail(w->ctx, ATV_ERR_ARGUMENT, "lengths[%d]=%d is not 0..max_position_embeddings=%d", b, batch->lengths[b], c->max_position_embeddings);
+            return atvi_fail(w->ctx, ATV_ERR_ARGUMENT, "lengths[%d]=%d is not 0..max_position_embeddings=%d", b,
+                             batch->lengths[b], c->max_position_embeddings);
         n += batch->lengths[b];
     }
-    if (n > w->desc.max_tokens) return atvi_fail(w->ctx, ATV_ERR_FULL, "the batch has %ld tokens, more than max_tokens=%d", (long)n, w->desc.max_tokens);
+    if (n > w->desc.max_tokens)
+        return atvi_fail(w->ctx, ATV_ERR_FULL, "the batch has %ld tokens, more than max_tokens=%d", (long)n,
+                         w->desc.max_tokens);
     ATVI_TRY(atvi_check_ids(w->ctx, "ids", batch->ids, n, c->vocab_size));
     for (i = 0; batch->targets && i < n; i++)
         if (batch->targets[i] != -100) ATVI_TRY(atvi_check_ids(w->ctx, "targets", batch->targets + i, 1, c->vocab_size));
@@ -3741,7 +3844,8 @@ static void atvi_forward(atv_work *w, const atv_batch *batch, int64_t N) {
 }
 
 /* Final norm and head of n rows of the stream: lnf [n,C], logits [n,V]. */
-static void atvi_head(atv_ctx *ctx, const atv_model *model, int64_t n, const atv_real *x, atv_real *lnf, atv_real *mean, atv_real *rstd, atv_real *logits) {
+static void atvi_head(atv_ctx *ctx, const atv_model *model, int64_t n, const atv_real *x, atv_real *lnf, atv_real *mean,
+                      atv_real *rstd, atv_real *logits) {
     const atv_config *c = &model->config;
     atvi_norm(ctx, n, c->hidden_size, x, model->lnf_w, model->lnf_b, c->layer_norm_epsilon, lnf, mean, rstd);
     atvi_linear(ctx, n, c->vocab_size, c->hidden_size, lnf, model->wte_packed, NULL, logits, 0);
@@ -3760,7 +3864,9 @@ ATVDEF atv_result atv_forward(atv_work *work, const atv_batch *batch, atv_real *
 }
 
 /* The gradient's place of a parameter. */
-static atv_real *atvi_grad(const atv_work *w, const atv_real *parameter) { return w->grads + (parameter - w->model->values); }
+static atv_real *atvi_grad(const atv_work *w, const atv_real *parameter) {
+    return w->grads + (parameter - w->model->values);
+}
 
 /* Loss over the positions that have a target, a chunk of logits at a time; with `gradient`, its gradient with respect to
    the stream is left in dx, those of wte and the final norm are added. */
@@ -3799,7 +3905,8 @@ static void atvi_loss(atv_work *w, int64_t N, int gradient, float *logprobs, atv
         if (!gradient) continue;
         atvi_linear_back(ctx, n, V, C, w->logits, w->lnf, m->wte, w->dlnf, 0, atvi_grad(w, m->wte), NULL);
         memset(w->lnf, 0, (size_t)(n * C) * sizeof *w->lnf);                   /* now the gradient of lnf_in */
-        atvi_norm_back(ctx, n, C, w->lnf_in, m->lnf_w, w->lnf_mean, w->lnf_rstd, w->dlnf, w->lnf, atvi_grad(w, m->lnf_w), atvi_grad(w, m->lnf_b));
+        atvi_norm_back(ctx, n, C, w->lnf_in, m->lnf_w, w->lnf_mean, w->lnf_rstd, w->dlnf, w->lnf,
+                       atvi_grad(w, m->lnf_w), atvi_grad(w, m->lnf_b));
         for (r = 0; r < n; r++) memcpy(w->dx + rows[r] * C, w->lnf + r * C, (size_t)C * sizeof *w->dx);
     }
 }
@@ -3836,7 +3943,8 @@ static void atvi_backward(atv_work *w, const atv_batch *batch, int64_t N) {
         atvi_linear_back(ctx, N, C, s.F, w->dx, a->a, p->proj, w->da, 0, atvi_grad(w, p->proj), atvi_grad(w, p->proj_b));
         atvi_gelu_back(ctx, N * s.F, a->h, w->da);
         atvi_linear_back(ctx, N, s.F, C, w->da, a->ln2, p->fc, w->dn, 0, atvi_grad(w, p->fc), atvi_grad(w, p->fc_b));
-        atvi_norm_back(ctx, N, C, a->mid, p->ln2_w, a->mean2, a->rstd2, w->dn, w->dx, atvi_grad(w, p->ln2_w), atvi_grad(w, p->ln2_b));
+        atvi_norm_back(ctx, N, C, a->mid, p->ln2_w, a->mean2, a->rstd2, w->dn, w->dx,
+                       atvi_grad(w, p->ln2_w), atvi_grad(w, p->ln2_b));
 
         atvi_linear_back(ctx, N, C, s.Sv, w->dx, a->att, p->o, w->datt, 0, atvi_grad(w, p->o), atvi_grad(w, p->o_b));
         memset(w->dq, 0, (size_t)(N * s.S) * sizeof(atv_real));
@@ -3850,7 +3958,8 @@ static void atvi_backward(atv_work *w, const atv_batch *batch, int64_t N) {
             atvi_linear_back(ctx, N, s.GD, C, a->dk, a->ln1, p->k, w->dn, 1, atvi_grad(w, p->k), NULL);
             atvi_linear_back(ctx, N, s.GDv, C, a->dv, a->ln1, p->v, w->dn, 1, atvi_grad(w, p->v), NULL);
         }
-        atvi_norm_back(ctx, N, C, a->x, p->ln1_w, a->mean1, a->rstd1, w->dn, w->dx, atvi_grad(w, p->ln1_w), atvi_grad(w, p->ln1_b));
+        atvi_norm_back(ctx, N, C, a->x, p->ln1_w, a->mean1, a->rstd1, w->dn, w->dx,
+                       atvi_grad(w, p->ln1_w), atvi_grad(w, p->ln1_b));
     }
     atvi_embed_back(ctx, N, C, batch->ids, w->pos, w->dx, atvi_grad(w, w->model->wte), atvi_grad(w, w->model->wpe));
 }
@@ -4029,10 +4138,13 @@ ATVDEF size_t atv_decoder_kv_bytes(const atv_decoder *decoder) { return decoder-
 static int atvi_owns(const atv_decoder *e, int layer) { return e->model->config.layers[layer].kv_layer == layer; }
 static int atvi_is_seq(const atv_decoder *e, int seq) { return seq >= 0 && seq < e->desc.n_seq && e->used[seq]; }
 static atv_result atvi_check_seq(const atv_decoder *e, const char *name, int seq) {
-    return atvi_is_seq(e, seq) ? ATV_OK : atvi_fail(e->ctx, ATV_ERR_ARGUMENT, "%s=%d is no sequence of this decoder", name, seq);
+    return atvi_is_seq(e, seq) ? ATV_OK
+        : atvi_fail(e->ctx, ATV_ERR_ARGUMENT, "%s=%d is no sequence of this decoder", name, seq);
 }
 
-ATVDEF int atv_decoder_length(const atv_decoder *decoder, int seq) { return atvi_is_seq(decoder, seq) ? decoder->length[seq] : -1; }
+ATVDEF int atv_decoder_length(const atv_decoder *decoder, int seq) {
+    return atvi_is_seq(decoder, seq) ? decoder->length[seq] : -1;
+}
 
 static void atvi_decoder_set_length(atv_decoder *e, int seq, int length) {
     int i;
@@ -4060,7 +4172,8 @@ ATVDEF atv_result atv_decoder_copy(atv_decoder *decoder, int from, int *seq) {
     for (i = 0; i < decoder->model->config.num_layers; i++)
         if (atvi_owns(decoder, i)) atvi_kv_move(&decoder->kv[i], from, &decoder->kv[i], to);
     decoder->length[to] = decoder->length[from];
-    memcpy(decoder->history + (int64_t)to * decoder->desc.max_positions, decoder->history + (int64_t)from * decoder->desc.max_positions,
+    memcpy(decoder->history + (int64_t)to * decoder->desc.max_positions,
+           decoder->history + (int64_t)from * decoder->desc.max_positions,
            (size_t)decoder->length[from] * sizeof *decoder->history);
     *seq = to;
     return ATV_OK;
@@ -4071,7 +4184,8 @@ ATVDEF atv_result atv_decoder_cut(atv_decoder *decoder, int seq, int length) {
     ATVI_TRY(atvi_check_seq(decoder, "seq", seq));
     ATVI_TRY(atvi_check_range(decoder->ctx, "length", length, 0, decoder->length[seq]));
     for (i = 0; i < decoder->model->config.num_layers; i++)
-        if (atvi_owns(decoder, i) && !atvi_kv_can_cut(&decoder->kv[i], seq, length)) return atv_kv_cut(&decoder->kv[i], seq, length);
+        if (atvi_owns(decoder, i) && !atvi_kv_can_cut(&decoder->kv[i], seq, length))
+            return atv_kv_cut(&decoder->kv[i], seq, length);
     atvi_decoder_set_length(decoder, seq, length);
     return ATV_OK;
 }
@@ -4089,7 +4203,8 @@ static void atvi_decode_attention(atv_decoder *e, int layer, int n_segments) {
     atv_kv *kv = &e->kv[l->kv_layer];
     const atvi_view k = atvi_heads_view(e->k[l->kv_layer], l->num_key_value_heads, l->head_dim);
     const atvi_view v = atvi_heads_view(e->v[l->kv_layer], l->num_key_value_heads, l->value_dim);
-    const atvi_view q = atvi_heads_view(e->q, l->num_heads, l->head_dim), out = atvi_heads_view(e->att, l->num_heads, l->value_dim);
+    const atvi_view q = atvi_heads_view(e->q, l->num_heads, l->head_dim),
+                    out = atvi_heads_view(e->att, l->num_heads, l->value_dim);
     int i, n_steps = 0;
     for (i = 0; i < n_segments; i++) {
         const atvi_segment *s = &e->segments[i];
@@ -4186,8 +4301,9 @@ static atv_result atvi_decode_check(atv_decoder *e, const atv_decode_input *inpu
         if (e->mark[in->seq]++) return atvi_fail(e->ctx, ATV_ERR_ARGUMENT, "seq=%d comes twice", in->seq);
         if (in->n_ids < 1) return atvi_fail(e->ctx, ATV_ERR_ARGUMENT, "inputs[%d].n_ids=%d is not positive", i, in->n_ids);
         if (in->n_ids > e->desc.max_positions - e->length[in->seq])
-            return atvi_fail(e->ctx, ATV_ERR_FULL, "the context of sequence %d is full: it has %d positions, and %d more would pass max_positions=%d", in->seq,
-                             e->length[in->seq], in->n_ids, e->desc.max_positions);
+            return atvi_fail(e->ctx, ATV_ERR_FULL,
+                "the context of sequence %d is full: it has %d positions, and %d more would pass max_positions=%d",
+                in->seq, e->length[in->seq], in->n_ids, e->desc.max_positions);
         ATVI_TRY(atvi_check_ids(e->ctx, "ids", in->ids, in->n_ids, e->model->config.vocab_size));
     }
     return ATV_OK;
@@ -4238,7 +4354,9 @@ ATVDEF atv_result atv_decode(atv_decoder *decoder, const atv_decode_input *input
 /* ---- choosing a token ---- */
 
 /* Whether a comes before b: the larger weight, the lower id among equals. */
-static int atvi_before(const double *weight, int a, int b) { return weight[a] > weight[b] || (weight[a] == weight[b] && a < b); }
+static int atvi_before(const double *weight, int a, int b) {
+    return weight[a] > weight[b] || (weight[a] == weight[b] && a < b);
+}
 
 /* order[0..n-1] is a heap with the first of all at its root; order[i] may be out of place. */
 static void atvi_sift(const double *weight, int *order, int n, int i) {
@@ -4265,7 +4383,8 @@ static int atvi_shortlist(const atv_sampling *s, double *weight, int *order, int
     for (i = 0; i < V; i++) total += exp(weight[i] - top);
     while (n > 0) {
         int first = order[0];
-        if (s->top_k > 0 && kept >= s->top_k && weight[first] < weight[order[V - kept]]) break;        /* a tie with the last is kept */
+        /* a tie with the last is kept */
+        if (s->top_k > 0 && kept >= s->top_k && weight[first] < weight[order[V - kept]]) break;
         order[0] = order[--n];
         order[n] = first;
         atvi_sift(weight, order, n, 0);
@@ -4289,16 +4408,18 @@ static atv_result atvi_sampling_resolve(atv_ctx *ctx, const atv_sampling *sampli
     if (s.temperature == 0) s.temperature = 1;
     if (s.top_p == 0) s.top_p = 1;
     if (s.repetition_penalty == 0) s.repetition_penalty = 1;
-    if (!(s.temperature > 0 && s.temperature < 1e6)) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "temperature=%g is not positive", s.temperature);
+    if (!(s.temperature > 0 && s.temperature < 1e6))
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "temperature=%g is not positive", s.temperature);
     if (!(s.top_p > 0 && s.top_p <= 1)) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "top_p=%g is not in (0, 1]", s.top_p);
     if (s.top_k < 0) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "top_k=%d is negative", s.top_k);
-    if (!(s.repetition_penalty > 0 && s.repetition_penalty < 1e6)) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "repetition_penalty=%g is not positive", s.repetition_penalty);
+    if (!(s.repetition_penalty > 0 && s.repetition_penalty < 1e6))
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "repetition_penalty=%g is not positive", s.repetition_penalty);
     *out = s;
     return ATV_OK;
 }
 
-ATVDEF atv_result atv_sample(atv_decoder *decoder, const atv_sampling *sampling, atv_rng *rng, const atv_real *logits, const int32_t *ids, int n_ids,
-                             int32_t *token, float *logprob) {
+ATVDEF atv_result atv_sample(atv_decoder *decoder, const atv_sampling *sampling, atv_rng *rng, const atv_real *logits,
+                             const int32_t *ids, int n_ids, int32_t *token, float *logprob) {
     const int V = decoder->model->config.vocab_size;
     double *weight = decoder->weight;
     int *order = decoder->order, i, best = 0;
@@ -4361,10 +4482,12 @@ static atv_result atvi_generate_run(atv_decoder *e, const atv_generate_desc *d, 
         for (i = 0; i < *live; i++) {
             int seq = e->inputs[i].seq, prompt = e->prompt_of[seq], stop;
             float logprob;
-            ATVI_TRY(atv_sample(e, &d->sampling, &e->rng[prompt], e->logits + i * V, e->history + (int64_t)seq * e->desc.max_positions, e->length[seq],
+            ATVI_TRY(atv_sample(e, &d->sampling, &e->rng[prompt], e->logits + i * V,
+                                e->history + (int64_t)seq * e->desc.max_positions, e->length[seq],
                                 &e->token[seq], &logprob));
             stop = d->on_token ? d->on_token(d->user, prompt, e->token[seq], logprob) : 0;
-            if (stop || ++e->new_tokens[prompt] >= d->max_new_tokens || e->length[seq] >= e->desc.max_positions || atvi_is_stop(d, e->token[seq])) {
+            if (stop || ++e->new_tokens[prompt] >= d->max_new_tokens || e->length[seq] >= e->desc.max_positions ||
+                atvi_is_stop(d, e->token[seq])) {
                 e->used[seq] = 0;
                 continue;
             }
@@ -4384,7 +4507,8 @@ ATVDEF atv_result atv_generate(atv_decoder *decoder, const atv_generate_desc *de
     int i, live = 0;
     ATVI_TRY(atvi_sampling_resolve(e->ctx, &desc->sampling, &s));
     if (n < 0 || n > e->desc.n_seq) return atvi_fail(e->ctx, ATV_ERR_ARGUMENT, "n=%d is not 0..n_seq=%d", n, e->desc.n_seq);
-    if (desc->max_new_tokens < 0) return atvi_fail(e->ctx, ATV_ERR_ARGUMENT, "max_new_tokens=%d is negative", desc->max_new_tokens);
+    if (desc->max_new_tokens < 0)
+        return atvi_fail(e->ctx, ATV_ERR_ARGUMENT, "max_new_tokens=%d is negative", desc->max_new_tokens);
     if (desc->max_new_tokens == 0) return ATV_OK;
     for (i = 0; r == ATV_OK && i < n; i++) {
         int seq;
@@ -4445,7 +4569,13 @@ static double atvi_grad_norm(atv_trainer *t) {
     return sqrt(sum);
 }
 
-typedef struct atvi_adamw_job { int64_t n; atv_real *w, *m, *v; const atv_real *g; const atvi_adamw *o; const atvi_kernels *k; } atvi_adamw_job;
+typedef struct atvi_adamw_job {
+    int64_t n;
+    atv_real *w, *m, *v;
+    const atv_real *g;
+    const atvi_adamw *o;
+    const atvi_kernels *k;
+} atvi_adamw_job;
 
 static void atvi_adamw_item(void *arg, int64_t item, int lane) {
     const atvi_adamw_job *j = (const atvi_adamw_job *)arg;
@@ -4517,16 +4647,21 @@ static atv_result atvi_trainer_resolve(const atv_model *model, const atv_trainer
     ATVI_TRY(atvi_check_range(ctx, "max_tokens", d.max_tokens, 1, INT_MAX / 64));
     ATVI_TRY(atvi_check_range(ctx, "schedule", (int)d.schedule, 0, ATV_SCHEDULE_COUNT - 1));
     ATVI_TRY(atvi_check_range(ctx, "warmup_steps", d.warmup_steps, 0, INT_MAX));
-    if (!(d.learning_rate >= 0 && d.learning_rate < 1e6)) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "learning_rate=%g is negative or too large", d.learning_rate);
+    if (!(d.learning_rate >= 0 && d.learning_rate < 1e6))
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "learning_rate=%g is negative or too large", d.learning_rate);
     if (!(d.min_learning_rate >= 0 && d.min_learning_rate <= d.learning_rate))
-        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "min_learning_rate=%g is not 0..learning_rate=%g", d.min_learning_rate, d.learning_rate);
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "min_learning_rate=%g is not 0..learning_rate=%g", d.min_learning_rate,
+                         d.learning_rate);
     if (!(d.beta1 > 0 && d.beta1 < 1)) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "beta1=%g is not in (0, 1)", d.beta1);
     if (!(d.beta2 > 0 && d.beta2 < 1)) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "beta2=%g is not in (0, 1)", d.beta2);
     if (!(d.epsilon > 0 && d.epsilon < 1)) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "epsilon=%g is not in (0, 1)", d.epsilon);
-    if (!(d.weight_decay >= 0 && d.weight_decay < 1e6)) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "weight_decay=%g is negative or too large", d.weight_decay);
+    if (!(d.weight_decay >= 0 && d.weight_decay < 1e6))
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "weight_decay=%g is negative or too large", d.weight_decay);
     if (!(d.max_grad_norm >= 0)) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "max_grad_norm=%g is negative", d.max_grad_norm);
     if (d.schedule != ATV_SCHEDULE_CONSTANT && d.total_steps <= d.warmup_steps)
-        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "total_steps=%d is not more than warmup_steps=%d, as a decaying schedule needs", d.total_steps, d.warmup_steps);
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT,
+                         "total_steps=%d is not more than warmup_steps=%d, as a decaying schedule needs",
+                         d.total_steps, d.warmup_steps);
     *out = d;
     return ATV_OK;
 }
@@ -4603,7 +4738,8 @@ ATVDEF atv_result atv_trainer_accumulate(atv_trainer *trainer, const atv_batch *
 ATVDEF atv_result atv_trainer_update(atv_trainer *trainer, atv_step *out) {
     atv_trainer *t = trainer;
     double lr = atv_trainer_learning_rate(&t->desc, t->step), scale, norm;
-    if (t->loss.tokens == 0 || t->pending == 0) return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "no batch since the last update has a target");
+    if (t->loss.tokens == 0 || t->pending == 0)
+        return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "no batch since the last update has a target");
     scale = 1 / (double)t->loss.tokens;
     norm = atvi_grad_norm(t) * scale;
     if (t->desc.max_grad_norm > 0 && norm > t->desc.max_grad_norm) scale *= t->desc.max_grad_norm / (norm + 1e-6);
@@ -4661,7 +4797,8 @@ static atv_batch atvi_next_batch(atv_trainer *t, const atv_data *data, int *orde
     return batch;
 }
 
-static atv_result atvi_trainer_steps(atv_trainer *t, const atv_data *data, int64_t steps, int (*on_step)(void *, const atv_step *), void *user,
+static atv_result atvi_trainer_steps(atv_trainer *t, const atv_data *data, int64_t steps,
+                                     int (*on_step)(void *, const atv_step *), void *user,
                                      int *order, const int64_t *starts) {
     int64_t s;
     atvi_shuffle(t, data->n_docs, order);
@@ -4673,12 +4810,14 @@ static atv_result atvi_trainer_steps(atv_trainer *t, const atv_data *data, int64
             ATVI_TRY(atv_trainer_accumulate(t, &batch));
         }
         ATVI_TRY(atv_trainer_update(t, &step));
-        if (on_step && on_step(user, &step)) return atvi_fail(t->ctx, ATV_ERR_STOPPED, "stopped by on_step after step %ld", (long)t->step);
+        if (on_step && on_step(user, &step))
+            return atvi_fail(t->ctx, ATV_ERR_STOPPED, "stopped by on_step after step %ld", (long)t->step);
     }
     return ATV_OK;
 }
 
-ATVDEF atv_result atv_trainer_run(atv_trainer *trainer, const atv_data *data, int64_t steps, int (*on_step)(void *user, const atv_step *step), void *user) {
+ATVDEF atv_result atv_trainer_run(atv_trainer *trainer, const atv_data *data, int64_t steps,
+                                  int (*on_step)(void *user, const atv_step *step), void *user) {
     atv_ctx *ctx = trainer->ctx;
     atv_result r;
     int *order;
@@ -4686,8 +4825,10 @@ ATVDEF atv_result atv_trainer_run(atv_trainer *trainer, const atv_data *data, in
     int i;
     if (data->n_docs < 1) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "n_docs=%d: there is nothing to train on", data->n_docs);
     if (trainer->document > data->n_docs)
-        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "n_docs=%d, but the trainer has already taken %ld documents of this epoch", data->n_docs, (long)trainer->document);
-    if (trainer->pending) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%d batches wait for atv_trainer_update", trainer->pending);
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "n_docs=%d, but the trainer has already taken %ld documents of this epoch",
+                         data->n_docs, (long)trainer->document);
+    if (trainer->pending)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%d batches wait for atv_trainer_update", trainer->pending);
     for (i = 0; i < data->n_docs; i++)
         if (data->lengths[i] < 0) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "lengths[%d]=%d is negative", i, data->lengths[i]);
     order = (int *)atvi_alloc(ctx, (size_t)data->n_docs * sizeof *order);
@@ -4706,9 +4847,10 @@ ATVDEF atv_result atv_trainer_run(atv_trainer *trainer, const atv_data *data, in
 
 /* What must agree for a resumed run to be the same run, as text. */
 #define ATVI_RECIPE(X) \
-    X("learning_rate", d->learning_rate) X("min_learning_rate", d->min_learning_rate) X("schedule", d->schedule) X("warmup_steps", d->warmup_steps) \
-    X("total_steps", d->schedule == ATV_SCHEDULE_CONSTANT ? 0 : d->total_steps) X("beta1", d->beta1) X("beta2", d->beta2) X("epsilon", d->epsilon) \
-    X("weight_decay", d->weight_decay) X("decay_all", d->decay_all != 0) X("max_grad_norm", d->max_grad_norm) X("accumulate", d->accumulate) \
+    X("learning_rate", d->learning_rate) X("min_learning_rate", d->min_learning_rate) X("schedule", d->schedule) \
+    X("warmup_steps", d->warmup_steps) X("total_steps", d->schedule == ATV_SCHEDULE_CONSTANT ? 0 : d->total_steps) \
+    X("beta1", d->beta1) X("beta2", d->beta2) X("epsilon", d->epsilon) X("weight_decay", d->weight_decay) \
+    X("decay_all", d->decay_all != 0) X("max_grad_norm", d->max_grad_norm) X("accumulate", d->accumulate) \
     X("batch", d->batch) X("max_length", d->max_length) X("max_tokens", d->max_tokens)
 #define ATVI_COUNTERS(X) X(step) X(tokens_seen) X(epoch) X(document)
 #define ATVI_ONE(...) + 1
@@ -4751,7 +4893,8 @@ ATVDEF atv_result atv_trainer_save(const atv_trainer *trainer, const char *path)
     char *names;
     atv_result r;
     int i, s, n = 0;
-    if (trainer->pending) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%d batches wait for atv_trainer_update", trainer->pending);
+    if (trainer->pending)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%d batches wait for atv_trainer_update", trainer->pending);
     flat[0] = model->values;
     flat[1] = trainer->m;
     flat[2] = trainer->v;
@@ -4793,13 +4936,18 @@ static atv_result atvi_trainer_restore(atv_trainer *t, const char *path, const a
     atvi_trainer_describe(t, &meta);
     for (i = 0; i < ATVI_N_META; i++) {
         const char *value = atv_safetensors_metadata(file, meta.key[i]);
-        if (!value) return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: no %s in its metadata, so this is no trainer's file", path, meta.key[i]);
+        if (!value)
+            return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: no %s in its metadata, so this is no trainer's file", path,
+                             meta.key[i]);
         if (i <= ATVI_N_RECIPE) {
-            if (strcmp(value, meta.value[i]) != 0) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s: %s was %s, now it is %s", path, meta.key[i], value, meta.value[i]);
+            if (strcmp(value, meta.value[i]) != 0)
+                return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s: %s was %s, now it is %s", path, meta.key[i], value,
+                                 meta.value[i]);
         } else {
             char *end;
             long long x = strtoll(value, &end, 10);
-            if (*end || end == value || x < 0) return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: %s=%s is no count", path, meta.key[i], value);
+            if (*end || end == value || x < 0)
+                return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: %s=%s is no count", path, meta.key[i], value);
             counters[i - ATVI_N_RECIPE - 1] = x;
         }
     }
@@ -4814,7 +4962,8 @@ static atv_result atvi_trainer_restore(atv_trainer *t, const char *path, const a
                 at = atv_safetensors_find(file, name);
                 if (at < 0) return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: no tensor %s", path, name);
                 from = atv_safetensors_tensor(file, at);
-                if (from.tensor.rank != to.rank || from.tensor.dims[0] != to.dims[0] || (to.rank > 1 && from.tensor.dims[1] != to.dims[1]) || from.tensor.dtype != ATV_REAL)
+                if (from.tensor.rank != to.rank || from.tensor.dims[0] != to.dims[0] ||
+                    (to.rank > 1 && from.tensor.dims[1] != to.dims[1]) || from.tensor.dtype != ATV_REAL)
                     return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: %s has another shape or dtype than the model's", path, name);
                 if (!check) ATVI_TRY(atv_tensor_copy(ctx, &to, &from.tensor));
             }
@@ -8307,7 +8456,14 @@ ATVDEF atv_result atv_evaluate(atv_work *work, const atv_data *data, atv_loss *o
 }
 
 /* Sentences wait in the work's stage, each pair's two side by side, and are scored when the next pair does not fit. */
-typedef struct atvi_pairs { atv_work *work; atv_tokenizer *tokenizer; int start, space; int64_t n; int n_seq; atv_pairs_result result; } atvi_pairs;
+typedef struct atvi_pairs {
+    atv_work *work;
+    atv_tokenizer *tokenizer;
+    int start, space;
+    int64_t n;
+    int n_seq;
+    atv_pairs_result result;
+} atvi_pairs;
 
 static atv_result atvi_pairs_flush(atvi_pairs *p) {
     atv_batch batch;
@@ -8340,14 +8496,17 @@ static atv_result atvi_pairs_stage(atvi_pairs *p, const char *sentence, size_t s
     if (room < 1) return ATV_OK;
     ATVI_TRY(atv_tokenizer_encode(p->tokenizer, sentence, size, w->stage_ids + at + 1, (size_t)room - 1, &n));
     if (n + 1 > (size_t)ATVI_MIN(w->desc.max_tokens / 2, w->model->config.max_position_embeddings))
-        return atvi_fail(w->ctx, ATV_ERR_FULL, "line %ld: a sentence of %lu tokens is longer than the context, or than half of max_tokens=%d", (long)line, (unsigned long)n + 1, w->desc.max_tokens);
+        return atvi_fail(w->ctx, ATV_ERR_FULL,
+                         "line %ld: a sentence of %lu tokens is longer than the context, or than half of max_tokens=%d",
+                         (long)line, (unsigned long)n + 1, w->desc.max_tokens);
     if (n > (size_t)room - 1) return ATV_OK;
     w->stage_ids[at] = p->start;
     *length = (int)n + 1;
     return ATV_OK;
 }
 
-static atv_result atvi_pairs_add(atvi_pairs *p, int64_t line, const char *good, size_t good_size, const char *bad, size_t bad_size) {
+static atv_result atvi_pairs_add(atvi_pairs *p, int64_t line, const char *good, size_t good_size,
+                                 const char *bad, size_t bad_size) {
     int attempt, a, b;
     for (attempt = 0; attempt < 2; attempt++) {
         a = b = 0;
@@ -8363,7 +8522,8 @@ static atv_result atvi_pairs_add(atvi_pairs *p, int64_t line, const char *good, 
         }
         ATVI_TRY(atvi_pairs_flush(p));
     }
-    return atvi_fail(p->work->ctx, ATV_ERR_FULL, "line %ld: max_seqs=%d has no room for a pair", (long)line, p->work->desc.max_seqs);
+    return atvi_fail(p->work->ctx, ATV_ERR_FULL, "line %ld: max_seqs=%d has no room for a pair", (long)line,
+                     p->work->desc.max_seqs);
 }
 
 /* One line's JSON object. */
@@ -8382,7 +8542,10 @@ static atv_result atvi_pairs_line(atvi_pairs *p, int64_t line, const char *text,
     }
     for (i = 0; r == ATV_OK && i < 2; i++) {
         const atvi_jnode *node = atvi_json_get(json.nodes, keys[i]);
-        if (!node || node->type != ATVI_JSON_STRING) { r = atvi_fail(p->work->ctx, ATV_ERR_FORMAT, "line %ld: no string %s", (long)line, keys[i]); break; }
+        if (!node || node->type != ATVI_JSON_STRING) {
+            r = atvi_fail(p->work->ctx, ATV_ERR_FORMAT, "line %ld: no string %s", (long)line, keys[i]);
+            break;
+        }
         at[i] = i == 0 ? sentences : at[0] + n[0];
         if (p->space) at[i][0] = ' ';
         n[i] = (size_t)p->space + atvi_json_unescape(node, at[i] + p->space, size);        /* never longer than its source */
@@ -8391,7 +8554,8 @@ static atv_result atvi_pairs_line(atvi_pairs *p, int64_t line, const char *text,
     return r == ATV_OK ? atvi_pairs_add(p, line, at[0], n[0], at[1], n[1]) : r;
 }
 
-ATVDEF atv_result atv_eval_pairs(atv_work *work, atv_tokenizer *tokenizer, const char *jsonl, size_t size, const atv_pairs_desc *desc, atv_pairs_result *out) {
+ATVDEF atv_result atv_eval_pairs(atv_work *work, atv_tokenizer *tokenizer, const char *jsonl, size_t size,
+                                 const atv_pairs_desc *desc, atv_pairs_result *out) {
     atv_ctx *ctx = work->ctx;
     atvi_pairs p;
     atv_result r = ATV_OK;
@@ -8404,7 +8568,9 @@ ATVDEF atv_result atv_eval_pairs(atv_work *work, atv_tokenizer *tokenizer, const
     p.space = !(desc && desc->no_space);
     p.start = desc && desc->has_start_token ? desc->start_token : atv_tokenizer_eos(tokenizer);
     if (p.start < 0 || p.start >= work->model->config.vocab_size)
-        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "start_token=%d is not 0..vocab_size-1=%d: the tokenizer has no end token, or the model another vocabulary", p.start, work->model->config.vocab_size - 1);
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT,
+            "start_token=%d is not 0..vocab_size-1=%d: the tokenizer has no end token, or the model another vocabulary",
+            p.start, work->model->config.vocab_size - 1);
     for (from = 0; from < size; from = to + 1) {
         const char *end = (const char *)memchr(jsonl + from, '\n', size - from);
         to = end ? (size_t)(end - jsonl) : size;
