@@ -1139,7 +1139,7 @@ static void *atvi_pool_worker(void *arg) {
             pool->task(pool->arg, i);
             pthread_mutex_lock(&pool->mutex);
         }
-        if (--pool->running == 0) pthread_cond_signal(&pool->done);
+        if (__atomic_sub_fetch(&pool->running, 1, __ATOMIC_RELEASE) == 0) pthread_cond_signal(&pool->done);
         pthread_mutex_unlock(&pool->mutex);
     }
 }
