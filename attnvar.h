@@ -57,7 +57,8 @@
    MEMORY
        All of it comes from the context's allocator. A model, a work, a decoder, a cache and a trainer are one block each,
        whose size a ..._bytes function tells beforehand; their steps allocate nothing. Loading, saving, tokenizing and
-       atv_trainer_run take what they need for a while and give it back. Whoever creates, destroys.
+       atv_trainer_run take what they need for a while and give it back. Whoever creates or loads, destroys, in the reverse
+       order; pointers that other functions return belong to the object they were asked of.
 
    THREADS
        A context has a pool of its own (or your parallel_for) and is used by one thread at a time, with all that was made
@@ -277,7 +278,7 @@ typedef struct atv_attn_desc {
 
 typedef struct atv_attn atv_attn;
 
-/* Fills the defaults in and checks everything; kv_of_head stays as given. */
+/* Fills the defaults in and checks everything (ATV_ERR_ARGUMENT names the field); kv_of_head stays as given. */
 ATVDEF atv_result atv_attn_resolve(atv_ctx *ctx, const atv_attn_desc *desc, atv_attn_desc *out);
 ATVDEF atv_result atv_attn_create(atv_ctx *ctx, const atv_attn_desc *desc, atv_attn **out);
 ATVDEF void atv_attn_destroy(atv_attn *attn);
@@ -327,12 +328,15 @@ typedef struct atv_kv_desc {
 
 typedef struct atv_kv atv_kv;
 
+/* All sequences start empty. */
 ATVDEF atv_result atv_kv_create(atv_ctx *ctx, const atv_kv_desc *desc, atv_kv **out);
 ATVDEF void atv_kv_destroy(atv_kv *kv);
 ATVDEF atv_result atv_kv_bytes(atv_ctx *ctx, const atv_kv_desc *desc, size_t *out);       /* what create will take */
 ATVDEF int atv_kv_length(const atv_kv *kv, int seq);                                     /* positions seen; -1: no such */
-ATVDEF atv_result atv_kv_cut(atv_kv *kv, int seq, int length);                            /* keep the first `length` */
-ATVDEF atv_result atv_kv_copy(atv_kv *kv, int from, int to);
+
+/* Keeps the first `length` positions of a sequence: 0 empties it; ATV_ERR_ARGUMENT when the window's part of them is gone. */
+ATVDEF atv_result atv_kv_cut(atv_kv *kv, int seq, int length);
+ATVDEF atv_result atv_kv_copy(atv_kv *kv, int from, int to);               /* sequence `to` becomes equal to `from` */
 
 /* One decoding step: sequence seqs[i] gets position k[i], v[i], then q[i] attends to all it sees. No sequence twice.
    q [n,H,D]  k [n,G,D]  v [n,G,Dv]  out [n,H,Dv]. attn and kv must agree in G, D, Dv; attn's window must not exceed
@@ -386,7 +390,7 @@ typedef struct atv_config {
     int bos_token_id, eos_token_id, pad_token_id;           /* -1: none */
 } atv_config;
 
-/* Fills the defaults in and checks everything; array pointers stay as given. */
+/* Fills the defaults in and checks everything (ATV_ERR_ARGUMENT names the field); array pointers stay as given. */
 ATVDEF atv_result atv_config_resolve(atv_ctx *ctx, const atv_config *config, atv_config *out);
 
 /* Layer i of a resolved config. */
@@ -465,6 +469,7 @@ typedef struct atv_work_desc {
 
 typedef struct atv_work atv_work;
 
+/* desc may be NULL. The work keeps a pointer to the model, which must outlive it. Gradients start at 0. */
 ATVDEF atv_result atv_work_create(atv_model *model, const atv_work_desc *desc, atv_work **out);
 ATVDEF void atv_work_destroy(atv_work *work);
 ATVDEF atv_result atv_work_bytes(const atv_model *model, const atv_work_desc *desc, size_t *out);
@@ -490,18 +495,24 @@ typedef struct atv_decoder_desc {
     int max_chunk;                  /* prompt positions run at once; 0: 512. More is slightly faster and takes more memory */
 } atv_decoder_desc;
 
-/* A running batch of sequences of different lengths, with their KV caches. */
+/* A running batch of sequences of different lengths, with their KV caches. A sequence is a number, 0..n_seq-1. */
 typedef struct atv_decoder atv_decoder;
 
+/* desc may be NULL. The decoder keeps a pointer to the model, which must outlive it; once the model's parameters change,
+   what the caches hold is that of the old ones. */
 ATVDEF atv_result atv_decoder_create(atv_model *model, const atv_decoder_desc *desc, atv_decoder **out);
 ATVDEF void atv_decoder_destroy(atv_decoder *decoder);
 ATVDEF atv_result atv_decoder_bytes(const atv_model *model, const atv_decoder_desc *desc, size_t *out);
 ATVDEF size_t atv_decoder_kv_bytes(const atv_decoder *decoder);            /* of that, the caches alone */
 
-ATVDEF atv_result atv_decoder_add(atv_decoder *decoder, int *seq);         /* an empty sequence; ATV_ERR_FULL at n_seq */
-ATVDEF atv_result atv_decoder_copy(atv_decoder *decoder, int from, int *seq);           /* a new one, equal to `from` */
-ATVDEF atv_result atv_decoder_cut(atv_decoder *decoder, int seq, int length);           /* back to its first positions */
-ATVDEF atv_result atv_decoder_drop(atv_decoder *decoder, int seq);
+/* An empty sequence; one equal to `from`, cache and all. ATV_ERR_FULL when n_seq are in use. */
+ATVDEF atv_result atv_decoder_add(atv_decoder *decoder, int *seq);
+ATVDEF atv_result atv_decoder_copy(atv_decoder *decoder, int from, int *seq);
+
+/* Back to the first `length` positions. A local layer keeps only its window: ATV_ERR_ARGUMENT when what it would need is
+   gone (max_rewind was too small); back to 0 always works. */
+ATVDEF atv_result atv_decoder_cut(atv_decoder *decoder, int seq, int length);
+ATVDEF atv_result atv_decoder_drop(atv_decoder *decoder, int seq);         /* its number is free again */
 ATVDEF int atv_decoder_length(const atv_decoder *decoder, int seq);        /* positions; -1: no such sequence */
 
 /* What one call appends to one sequence: a prompt, or a single token. */
