@@ -334,7 +334,7 @@ ATVDEF void atv_kv_destroy(atv_kv *kv);
 ATVDEF atv_result atv_kv_bytes(atv_ctx *ctx, const atv_kv_desc *desc, size_t *out);       /* what create will take */
 ATVDEF int atv_kv_length(const atv_kv *kv, int seq);                                     /* positions seen; -1: no such */
 
-/* Keeps the first `length` positions of a sequence: 0 empties it; ATV_ERR_ARGUMENT when the window's part of them is gone. */
+/* Keeps the first `length` positions of a sequence, 0: none. ATV_ERR_ARGUMENT when the window's part of them is gone. */
 ATVDEF atv_result atv_kv_cut(atv_kv *kv, int seq, int length);
 ATVDEF atv_result atv_kv_copy(atv_kv *kv, int from, int to);               /* sequence `to` becomes equal to `from` */
 
