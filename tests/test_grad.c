@@ -1,5 +1,6 @@
 /* The gradients, in double: the library compiled with double for its reals (scalar kernels only) against central
-   differences, for attention alone and for whole models of every variant; and the golden values once more, closer. */
+   differences, for attention alone, for every other operation, and for whole models of every variant; and the golden
+   values once more, closer. */
 #define _POSIX_C_SOURCE 200809L
 #ifndef ATVI_DOUBLE
 #  define ATVI_DOUBLE
@@ -122,6 +123,132 @@ static void test_attention(void) {
         test_attn_random(&c, &rng, i < 40 ? 7 : 24);
         check_attention(ctx, &c, &rng, i);
         test_attn_free(&c);
+    }
+    atv_ctx_destroy(ctx);
+}
+
+/* ---- operations: each has up to three inputs; its backward adds to their gradients ---- */
+
+typedef struct op {
+    const char *name;
+    int size[3], out_size;                                  /* 0: no such input */
+    int unit;                                               /* 1: its backward is that of the sum of its outputs */
+    void (*forward)(atv_ctx *ctx, double **x, double *out);
+    void (*backward)(atv_ctx *ctx, double **x, const double *dout, double **dx);
+} op;
+
+enum { OP_N = 5, OP_C = 19, OP_F = 23, OP_V = 7, OP_T = 4 };
+static const int32_t op_ids[OP_N] = { 3, 0, 3, 6, 5 }, op_pos[OP_N] = { 0, 1, 2, 3, 0 };
+static double op_mean[OP_N], op_rstd[OP_N], op_packed[32 * OP_C], op_logp[OP_N];
+
+static void linear_forward(atv_ctx *ctx, double **x, double *out) {
+    atvi_pack(ctx, OP_F, OP_C, x[1], op_packed);
+    atvi_linear(ctx, OP_N, OP_F, OP_C, x[0], op_packed, x[2], out, 0);
+}
+static void linear_backward(atv_ctx *ctx, double **x, const double *dout, double **dx) {
+    atvi_linear_back(ctx, OP_N, OP_F, OP_C, dout, x[0], x[1], dx[0], 1, dx[1], dx[2]);
+}
+static void norm_forward(atv_ctx *ctx, double **x, double *out) {
+    atvi_norm(ctx, OP_N, OP_C, x[0], x[1], x[2], 1e-5, out, op_mean, op_rstd);
+}
+static void norm_backward(atv_ctx *ctx, double **x, const double *dout, double **dx) {
+    atvi_norm_back(ctx, OP_N, OP_C, x[0], x[1], op_mean, op_rstd, dout, dx[0], dx[1], dx[2]);
+}
+static void gelu_forward(atv_ctx *ctx, double **x, double *out) { atvi_gelu(ctx, OP_N * OP_F, x[0], out); }
+static void gelu_backward(atv_ctx *ctx, double **x, const double *dout, double **dx) {
+    double d[OP_N * OP_F];
+    memcpy(d, dout, sizeof d);
+    atvi_gelu_back(ctx, OP_N * OP_F, x[0], d);
+    ctx->kernels->add(OP_N * OP_F, dx[0], d);
+}
+static void embed_forward(atv_ctx *ctx, double **x, double *out) {
+    atvi_embed(ctx, OP_N, OP_C, op_ids, op_pos, x[0], x[1], out);
+}
+static void embed_backward(atv_ctx *ctx, double **x, const double *dout, double **dx) {
+    (void)x;
+    atvi_embed_back(ctx, OP_N, OP_C, op_ids, op_pos, dout, dx[0], dx[1]);
+}
+static void loss_rows(atv_ctx *ctx, double *logits, int gradient) {
+    atvi_loss_job job;
+    job.V = OP_V;
+    job.targets = op_ids;
+    job.logits = logits;
+    job.logp = op_logp;
+    job.gradient = gradient;
+    job.k = ctx->kernels;
+    atvi_parallel(ctx, OP_N, atvi_loss_item, &job);
+}
+static void loss_forward(atv_ctx *ctx, double **x, double *out) {
+    int i;
+    loss_rows(ctx, x[0], 0);
+    for (i = 0; i < OP_N; i++) out[i] = -op_logp[i];
+}
+static void loss_backward(atv_ctx *ctx, double **x, const double *dout, double **dx) {
+    double logits[OP_N * OP_V];
+    (void)dout;
+    memcpy(logits, x[0], sizeof logits);
+    loss_rows(ctx, logits, 1);
+    ctx->kernels->add(OP_N * OP_V, dx[0], logits);
+}
+
+static const op ops[] = {
+    { "linear", { OP_N * OP_C, OP_F * OP_C, OP_F }, OP_N * OP_F, 0, linear_forward, linear_backward },
+    { "norm", { OP_N * OP_C, OP_C, OP_C }, OP_N * OP_C, 0, norm_forward, norm_backward },
+    { "gelu", { OP_N * OP_F, 0, 0 }, OP_N * OP_F, 0, gelu_forward, gelu_backward },
+    { "embed", { OP_V * OP_C, OP_T * OP_C, 0 }, OP_N * OP_C, 0, embed_forward, embed_backward },
+    { "loss", { OP_N * OP_V, 0, 0 }, OP_N, 1, loss_forward, loss_backward },
+};
+
+typedef struct op_line { atv_ctx *ctx; const op *o; double **x, *out; const double *dout; double *element, at; } op_line;
+
+static double op_value(void *arg, double h) {
+    op_line *l = (op_line *)arg;
+    double sum = 0;
+    int i;
+    *l->element = l->at + h;
+    l->o->forward(l->ctx, l->x, l->out);
+    *l->element = l->at;
+    for (i = 0; i < l->o->out_size; i++) sum += l->out[i] * l->dout[i];
+    return sum;
+}
+
+static void test_operations(void) {
+    atv_ctx *ctx = test_ctx(ATV_ISA_AUTO, 2);
+    atv_rng rng = { 99 };
+    size_t n;
+    int part, i;
+    for (n = 0; n < sizeof ops / sizeof *ops; n++) {
+        const op *o = &ops[n];
+        double *x[3], *dx[3], *out = doubles(o->out_size), *dout = doubles(o->out_size);
+        op_line l;
+        for (i = 0; i < o->out_size; i++) dout[i] = o->unit ? 1 : atv_rng_normal(&rng);
+        for (part = 0; part < 3; part++) {
+            x[part] = doubles(o->size[part]);
+            dx[part] = doubles(o->size[part]);
+            for (i = 0; i < o->size[part]; i++) {
+                x[part][i] = 2 * atv_rng_normal(&rng);
+                dx[part][i] = 1;                            /* a backward adds */
+            }
+        }
+        o->forward(ctx, x, out);
+        o->backward(ctx, x, dout, dx);
+        l.ctx = ctx;
+        l.o = o;
+        l.x = x;
+        l.out = out;
+        l.dout = dout;
+        for (part = 0; part < 3; part++)
+            for (i = 0; i < o->size[part]; i++) {
+                double numeric, analytic = dx[part][i] - 1;
+                l.element = &x[part][i];
+                l.at = *l.element;
+                numeric = slope(op_value, &l, 1e-3);
+                CHECK(fabs(numeric - analytic) < 1e-8 * (1 + fabs(numeric)), "%s: input %d, element %d: %.12g, numerically %.12g",
+                      o->name, part, i, analytic, numeric);
+            }
+        for (part = 0; part < 3; part++) { free(x[part]); free(dx[part]); }
+        free(out);
+        free(dout);
     }
     atv_ctx_destroy(ctx);
 }
@@ -311,6 +438,7 @@ int main(void) {
     static const char *const fixtures[] = { "mha_h4", "gqa_h8_kv3", "mqa_h8", "kqv50_h4", "combined_g50_k50_h4" };
     int i;
     test_attention();
+    test_operations();
     test_models();
     for (i = 0; i < 7; i++) check_golden(test_path("tests/golden/%s", golden[i]), 2, 20);
     for (i = 0; i < 5 && test_shared(); i++) check_golden(test_path("%s/fixtures/gptneo/%s", test_shared(), fixtures[i]), 3, 40);
