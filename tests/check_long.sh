@@ -75,7 +75,7 @@ if wanted fuzz; then
             name=$(basename "$target" .c)
             rm -rf "build/fuzz/$name.corpus"
             mkdir -p "build/fuzz/$name.corpus"
-            clang -g -O1 -std=c99 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DATTNVAR_LIBFUZZER -o "build/fuzz/$name" "$target" -lm -lpthread
+            clang -g -O1 -std=c99 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DATV_NO_SIMD -DATTNVAR_LIBFUZZER -o "build/fuzz/$name" "$target" -lm -lpthread
             # beginnings: what of the golden files the target could read
             case $name in
             fuzz_config) cp tests/golden/*/config.json build/fuzz/$name.corpus/ 2> /dev/null ;;
