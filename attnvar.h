@@ -36,16 +36,19 @@
        if (atv_model_load(ctx, "dir", &model) != ATV_OK) { puts(atv_last_error(ctx)); return 1; }
        atv_tokenizer_load(ctx, "dir", &tok);
        atv_decoder_create(model, NULL, &dec);
-       int32_t ids[64]; size_t n;
-       atv_tokenizer_encode(tok, "Once upon a time", 16, ids, 64, &n);
-       atv_decode_input prompt = {0, ids, (int)n};
-       atv_generate_desc how = {{1, 0.8, 40, 0.95, 0}, 1, 100, NULL, 0, print_token, tok};
-       atv_generate(dec, &how, &prompt, 1);
+       int32_t ids[64], stop; size_t n; int before, after;
+       atv_tokenizer_wrap(tok, &before, &after);       // what stands around a document, here <s> and </s>
+       atv_tokenizer_encode(tok, "Once upon a time", 16, ids + 1, 63, &n);
+       ids[0] = before; stop = after;
+       atv_decode_input prompt = {0, ids, (int)n + 1};
+       atv_generate_desc how = {{1, 0.8, 40, 0.95, 0}, 1, 100, &stop, 1, print_token, tok};
+       atv_generate(dec, &how, &prompt, 1);            // print_token writes atv_tokenizer_token(tok, token, &size)
    and attention alone: examples/minimal.c; a training loop: examples/train_loop.c.
 
    WHAT IT DOES NOT DO
-       GPUs; dropout; biases in q, k, v; positions other than learned ones; weights or caches in another type than float
-       (bf16 and fp16 files are read and written). A file that asks for such a thing is refused by name.
+       GPUs; biases in q, k, v; positions other than learned ones; weights or caches in another type than float (bf16 and
+       fp16 files are read and written). A file that asks for such a thing is refused by name. Dropout is not applied: a
+       file's is told to the logger.
 
    CONVENTIONS
        Shapes are written in these letters: B sequences, T positions, N tokens of a batch laid end to end, V vocabulary,
@@ -85,7 +88,7 @@
        ATV_NO_SIMD     the scalar kernels only
        ATV_NO_STDIO    no files but through the context's io
        ATV_NO_TRAIN    no trainer
-       ATVI_SELF       this file's name, should it not be "attnvar.h"
+       ATV_SELF        this file's name, should it not be "attnvar.h"
        Under -std=c99 define _POSIX_C_SOURCE 200809L before any include if files are to be mapped, and synced when saved.
 */
 #if !defined(ATTNVAR_H) && !defined(ATVI_PASS)
@@ -285,7 +288,7 @@ ATVDEF void atv_attn_destroy(atv_attn *attn);
 ATVDEF const atv_attn_desc *atv_attn_info(const atv_attn *attn);                 /* as resolved, kv_of_head filled */
 ATVDEF atv_result atv_attn_bytes(atv_ctx *ctx, const atv_attn_desc *desc, size_t *out);   /* what create will take */
 
-/* The sequences of one call. Tensors hold them end to end, ragged: rank 3, [sum of lengths, heads, D]; or in rows of
+/* The sequences of one call. Tensors hold them end to end, ragged: rank 3, [sum of lengths or more, heads, D]; or rows of
    equal room: rank 4, [n_seq, T, heads, D], of which row b uses the first q_len[b] or k_len[b] positions.
    The last dimension must be contiguous; any strides elsewhere, so (B,T,H,D) and (B,H,T,D) both do. */
 typedef struct atv_attn_seqs {
@@ -431,7 +434,7 @@ ATVDEF atv_ctx *atv_model_ctx(const atv_model *model);
 ATVDEF void atv_model_init(atv_model *model, uint64_t seed);
 
 /* The parameters, in Hugging Face's order and names ("transformer.wte.weight", ..): views to read and write.
-   After writing, call atv_model_changed. Linear weights are [out, in]. The head is tied to wte. */
+   After writing, call atv_model_changed. Linear weights are [out, in]. The head is tied to wte. i: 0..num_tensors-1. */
 ATVDEF int atv_model_num_tensors(const atv_model *model);
 ATVDEF atv_named_tensor atv_model_tensor(const atv_model *model, int i);
 ATVDEF atv_result atv_model_find(const atv_model *model, const char *name, int *out);
@@ -551,7 +554,8 @@ typedef struct atv_generate_desc {
     void *user;
 } atv_generate_desc;
 
-/* Continues n prompts side by side (n <= n_seq free sequences), dropping each when it ends. */
+/* Continues n prompts side by side, each in a sequence added for it (prompts[i].seq is not read) and dropped when it ends.
+   ATV_ERR_FULL when fewer than n are free. */
 ATVDEF atv_result atv_generate(atv_decoder *decoder, const atv_generate_desc *desc, const atv_decode_input *prompts, int n);
 
 /* ==== >>train ===================================================================================================== */
@@ -607,11 +611,13 @@ typedef struct atv_step {
     int64_t epoch;                  /* of atv_trainer_run */
 } atv_step;
 
-/* By hand: any number of batches, then an update, which divides the summed gradients once by all their targets. */
+/* By hand: any number of batches, then an update, which divides the summed gradients once by all their targets. Where no
+   target came, or the gradient is not finite, the update fails, parameters stay as they were, the batches are forgotten. */
 ATVDEF atv_result atv_trainer_accumulate(atv_trainer *trainer, const atv_batch *batch);
 ATVDEF atv_result atv_trainer_update(atv_trainer *trainer, atv_step *out);
 
-/* Runs `steps` steps on documents drawn in an order that depends on seed and epoch alone. After each, on_step may look,
+/* Runs `steps` steps on documents drawn in an order that depends on seed and epoch alone; in the middle of an epoch the
+   documents must be the same as before. After each, on_step may look,
    evaluate and save; another value than 0 stops with ATV_ERR_STOPPED, and a later call goes on from there. */
 ATVDEF atv_result atv_trainer_run(atv_trainer *trainer, const atv_data *data, int64_t steps,
                                   int (*on_step)(void *user, const atv_step *step), void *user);
@@ -1781,11 +1787,11 @@ struct atvi_kernels {
 };
 
 /* This file, seen from its own folder; set it when the header has another name. */
-#ifndef ATVI_SELF
-#  define ATVI_SELF "attnvar.h"
+#ifndef ATV_SELF
+#  define ATV_SELF "attnvar.h"
 #endif
 #define ATVI_PASS 1
-#include ATVI_SELF
+#include ATV_SELF
 #undef ATVI_PASS
 #ifdef ATVI_X86
 #  define ATVI_PASS 2
@@ -1795,7 +1801,7 @@ struct atvi_kernels {
 #    pragma GCC push_options
 #    pragma GCC target("avx2,fma")
 #  endif
-#  include ATVI_SELF
+#  include ATV_SELF
 #  ifdef __clang__
 #    pragma clang attribute pop
 #  else
@@ -1809,7 +1815,7 @@ struct atvi_kernels {
 #    pragma GCC push_options
 #    pragma GCC target("avx512f")
 #  endif
-#  include ATVI_SELF
+#  include ATV_SELF
 #  ifdef __clang__
 #    pragma clang attribute pop
 #  else
@@ -2401,7 +2407,7 @@ ATVDEF atv_result atv_attn_resolve(atv_ctx *ctx, const atv_attn_desc *desc, atv_
     ATVI_TRY(atvi_check_heads(ctx, d.n_head, d.n_kv_head, d.kv_of_head));
     if (d.head_dim == 0) {
         if (d.kqv_size <= 0 || d.kqv_size % d.n_head != 0)
-            return atvi_fail(ctx, ATV_ERR_ARGUMENT, "kqv_size=%d is no multiple of n_head=%d, and head_dim is not set",
+            return atvi_fail(ctx, ATV_ERR_ARGUMENT, "head_dim=0, and kqv_size=%d is no positive multiple of n_head=%d",
                              d.kqv_size, d.n_head);
         d.head_dim = d.kqv_size / d.n_head;
     }
@@ -2770,6 +2776,7 @@ ATVDEF atv_result atv_attn_backward(atv_attn *attn, const atv_attn_seqs *seqs, c
     ATVI_TRY(atvi_attn_seqs_check(attn, seqs, q, k, &c, &n));
     ATVI_TRY(atvi_attn_view(attn->ctx, "v", v, n.rank, n.k0, n.k1, d->n_kv_head, d->value_dim, &c.v));
     ATVI_TRY(atvi_attn_view(attn->ctx, "out", out, n.rank, n.q0, n.q1, d->n_head, d->value_dim, &c.out));
+    if (!lse) return atvi_fail(attn->ctx, ATV_ERR_ARGUMENT, "lse is NULL, but the backward needs the forward's");
     ATVI_TRY(atvi_attn_lse(attn, lse, &n, &c.lse));
     ATVI_TRY(atvi_attn_view(attn->ctx, "dout", dout, n.rank, n.q0, n.q1, d->n_head, d->value_dim, &c.dout));
     ATVI_TRY(atvi_attn_view(attn->ctx, "dq", dq, n.rank, n.q0, n.q1, d->n_head, d->head_dim, &c.dq));
@@ -4438,6 +4445,8 @@ ATVDEF atv_result atv_sample(atv_decoder *decoder, const atv_sampling *sampling,
     ATVI_TRY(atvi_sampling_resolve(decoder->ctx, sampling, &s));
     if (!s.do_sample && s.repetition_penalty == 1) {        /* plain greedy: nothing to prepare */
         for (i = 1; i < V; i++) if (logits[i] > logits[best]) best = i;
+        if (!atvi_finite((double)logits[best]))
+            return atvi_fail(decoder->ctx, ATV_ERR_ARGUMENT, "logits[%d] is not finite", best);
         if (logprob) *logprob = (float)((double)logits[best] - decoder->ctx->kernels->logsumexp(V, logits));
         *token = best;
         return ATV_OK;
@@ -4465,6 +4474,7 @@ ATVDEF atv_result atv_sample(atv_decoder *decoder, const atv_sampling *sampling,
             for (i = 0; i < V; i++) weight[i] = exp(weight[i] - top);
         }
         for (i = from; i < V; i++) total += weight[order[i]];
+        if (!atvi_finite(total)) return atvi_fail(decoder->ctx, ATV_ERR_ARGUMENT, "the logits are not finite");
         u = atv_rng_uniform(rng) * total;
         best = order[V - 1];
         for (i = V - 1; i >= from; i--) {
@@ -4547,6 +4557,7 @@ struct atv_trainer {
     atv_real *m, *v;                /* moments, laid out like the model's values */
     double *partial;                /* sums of squares, one for each stretch of the gradients */
     int64_t step, tokens_seen, epoch, document;             /* done; run; under way; the next one of its order */
+    int64_t data_hash;              /* of the documents of the epoch under way */
     atv_loss loss;                  /* of the batches since the last update */
     int pending;                    /* how many of those */
 };
@@ -4643,6 +4654,8 @@ static atv_result atvi_trainer_resolve(const atv_model *model, const atv_trainer
     atv_trainer_desc d;
     memset(&d, 0, sizeof d);
     if (desc) d = *desc;
+    if (!d.has_learning_rate && d.learning_rate != 0)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "learning_rate=%g is given, but has_learning_rate=0", d.learning_rate);
     if (!d.has_learning_rate) d.learning_rate = 1e-3;
     d.has_learning_rate = 1;
     if (d.beta1 == 0) d.beta1 = 0.9;
@@ -4749,10 +4762,17 @@ ATVDEF atv_result atv_trainer_accumulate(atv_trainer *trainer, const atv_batch *
 ATVDEF atv_result atv_trainer_update(atv_trainer *trainer, atv_step *out) {
     atv_trainer *t = trainer;
     double lr = atv_trainer_learning_rate(&t->desc, t->step), scale, norm;
-    if (t->loss.tokens == 0 || t->pending == 0)
+    if (t->loss.tokens == 0 || t->pending == 0) {
+        t->pending = 0;
         return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "no batch since the last update has a target");
+    }
     scale = 1 / (double)t->loss.tokens;
     norm = atvi_grad_norm(t) * scale;
+    if (!atvi_finite(norm)) {
+        t->pending = 0;
+        return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "step %ld: the gradient is not finite; is learning_rate=%g too high?",
+                         (long)t->step + 1, t->desc.learning_rate);
+    }
     if (t->desc.max_grad_norm > 0 && norm > t->desc.max_grad_norm) scale *= t->desc.max_grad_norm / (norm + 1e-6);
     atvi_adamw_step(t, lr, scale);
     atv_model_changed(t->model);
@@ -4808,23 +4828,45 @@ static atv_batch atvi_next_batch(atv_trainer *t, const atv_data *data, int *orde
     return batch;
 }
 
+/* One step: `accumulate` batches and an update. */
+static atv_result atvi_trainer_one(atv_trainer *t, const atv_data *data, int *order, const int64_t *starts, atv_step *out) {
+    int a;
+    for (a = 0; a < t->desc.accumulate; a++) {
+        atv_batch batch = atvi_next_batch(t, data, order, starts);
+        ATVI_TRY(atv_trainer_accumulate(t, &batch));
+    }
+    return atv_trainer_update(t, out);
+}
+
 static atv_result atvi_trainer_steps(atv_trainer *t, const atv_data *data, int64_t steps,
                                      int (*on_step)(void *, const atv_step *), void *user,
                                      int *order, const int64_t *starts) {
     int64_t s;
     atvi_shuffle(t, data->n_docs, order);
     for (s = 0; s < steps; s++) {
+        const int64_t tokens_seen = t->tokens_seen, epoch = t->epoch, document = t->document;
         atv_step step;
-        int a;
-        for (a = 0; a < t->desc.accumulate; a++) {
-            atv_batch batch = atvi_next_batch(t, data, order, starts);
-            ATVI_TRY(atv_trainer_accumulate(t, &batch));
+        atv_result r = atvi_trainer_one(t, data, order, starts, &step);
+        if (r != ATV_OK) {                                  /* as if the step had not begun */
+            t->tokens_seen = tokens_seen;
+            t->epoch = epoch;
+            t->document = document;
+            t->pending = 0;
+            return r;
         }
-        ATVI_TRY(atv_trainer_update(t, &step));
         if (on_step && on_step(user, &step))
             return atvi_fail(t->ctx, ATV_ERR_STOPPED, "stopped by on_step after step %ld", (long)t->step);
     }
     return ATV_OK;
+}
+
+/* FNV-1a of all lengths and ids, without the sign bit. */
+static int64_t atvi_data_hash(const atv_data *data, int64_t n_ids) {
+    uint64_t hash = UINT64_C(0xCBF29CE484222325);
+    int64_t i;
+    for (i = 0; i < data->n_docs; i++) hash = (hash ^ (uint32_t)data->lengths[i]) * UINT64_C(0x100000001B3);
+    for (i = 0; i < n_ids; i++) hash = (hash ^ (uint32_t)data->ids[i]) * UINT64_C(0x100000001B3);
+    return (int64_t)(hash >> 1);
 }
 
 ATVDEF atv_result atv_trainer_run(atv_trainer *trainer, const atv_data *data, int64_t steps,
@@ -4832,7 +4874,7 @@ ATVDEF atv_result atv_trainer_run(atv_trainer *trainer, const atv_data *data, in
     atv_ctx *ctx = trainer->ctx;
     atv_result r;
     int *order;
-    int64_t *starts, at = 0;
+    int64_t *starts, at = 0, hash;
     int i;
     if (data->n_docs < 1) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "n_docs=%d: there is nothing to train on", data->n_docs);
     if (trainer->document > data->n_docs)
@@ -4840,11 +4882,18 @@ ATVDEF atv_result atv_trainer_run(atv_trainer *trainer, const atv_data *data, in
                          data->n_docs, (long)trainer->document);
     if (trainer->pending)
         return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%d batches wait for atv_trainer_update", trainer->pending);
-    for (i = 0; i < data->n_docs; i++)
+    for (i = 0; i < data->n_docs; i++) {
         if (data->lengths[i] < 0) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "lengths[%d]=%d is negative", i, data->lengths[i]);
+        at += data->lengths[i];
+    }
+    hash = atvi_data_hash(data, at);
+    if (trainer->document > 0 && trainer->document < data->n_docs && trainer->data_hash != hash)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "these are other documents than those of which this epoch has taken %ld",
+                         (long)trainer->document);
+    trainer->data_hash = hash;
     order = (int *)atvi_alloc(ctx, (size_t)data->n_docs * sizeof *order);
     starts = (int64_t *)atvi_alloc(ctx, (size_t)data->n_docs * sizeof *starts);
-    for (i = 0; starts && i < data->n_docs; i++) {
+    for (at = 0, i = 0; starts && i < data->n_docs; i++) {
         starts[i] = at;
         at += data->lengths[i];
     }
@@ -4863,7 +4912,7 @@ ATVDEF atv_result atv_trainer_run(atv_trainer *trainer, const atv_data *data, in
     X("beta1", d->beta1) X("beta2", d->beta2) X("epsilon", d->epsilon) X("weight_decay", d->weight_decay) \
     X("decay_all", d->decay_all != 0) X("max_grad_norm", d->max_grad_norm) X("accumulate", d->accumulate) \
     X("batch", d->batch) X("max_length", d->max_length) X("max_tokens", d->max_tokens)
-#define ATVI_COUNTERS(X) X(step) X(tokens_seen) X(epoch) X(document)
+#define ATVI_COUNTERS(X) X(step) X(tokens_seen) X(epoch) X(document) X(data_hash)
 #define ATVI_ONE(...) + 1
 enum { ATVI_N_RECIPE = 0 ATVI_RECIPE(ATVI_ONE), ATVI_N_META = ATVI_N_RECIPE + 1 ATVI_COUNTERS(ATVI_ONE) };
 #undef ATVI_ONE
@@ -4935,7 +4984,7 @@ static atv_result atvi_trainer_restore(atv_trainer *t, const char *path, const a
     const atv_model *model = t->model;
     atv_ctx *ctx = t->ctx;
     atvi_trainer_meta meta;
-    int64_t counters[4], *counter[4];
+    int64_t counters[5], *counter[5];
     atv_real *flat[3];
     int i, s, check, n = 0;
     flat[0] = model->values;
@@ -8548,8 +8597,10 @@ static atv_result atvi_pairs_line(atvi_pairs *p, int64_t line, const char *text,
     int i;
     r = atvi_json_parse(p->work->ctx, "the object", text, size, &json);
     if (r != ATV_OK) {
-        snprintf(why, sizeof why, "%s", p->work->ctx->error);
-        return r == ATV_ERR_MEMORY ? r : atvi_fail(p->work->ctx, r, "line %ld: %s", (long)line, why);
+        const char *column = strstr(p->work->ctx->error, "column");         /* its own line is always the first */
+        if (r == ATV_ERR_MEMORY || !column) return r;
+        snprintf(why, sizeof why, "%s", column);
+        return atvi_fail(p->work->ctx, r, "line %ld %s", (long)line, why);
     }
     for (i = 0; r == ATV_OK && i < 2; i++) {
         const atvi_jnode *node = atvi_json_get(json.nodes, keys[i]);

@@ -1,7 +1,7 @@
 /* groups.c: who reads what: query heads and the key/value heads that they share.
  *
  * Claim    A variant is data: any number of key/value heads from 1 to H, even or uneven groups, any map.
- * Command  cc -O2 -o build/groups examples/groups.c -lm -lpthread && build/groups [H/G or map ..]
+ * Command  mkdir -p build && cc -O2 -o build/groups examples/groups.c -lm -lpthread && build/groups [H/G or map ..]
  *          build/groups 8/6 12/5 0,1,0,2,1,0,2,0       8 heads over 6, 12 over 5, and a map of your own: head 0 reads 0,
  *          head 1 reads 1, head 2 reads 0, ..
  * Prints   a diagram of each, as the library resolves it, and writes the same as pictures to out/groups.svg.

@@ -2,7 +2,8 @@
  *
  * Claim    Heads that share keys still look at different words, since each has queries of its own; narrow heads have less to
  *          tell words apart by. On the way it walks a model's parameters by name: queries and keys are made by hand below.
- * Command  cc -O2 -o build/heatmaps examples/heatmaps.c -lm -lpthread && build/heatmaps ["a sentence" [model directory ..]]
+ * Command  mkdir -p build && cc -O2 -o build/heatmaps examples/heatmaps.c -lm -lpthread
+ *          build/heatmaps ["a sentence" [model directory ..]]
  * Prints   the attention probabilities of layer 0: a row for each word that looks, a column for each word looked at, the
  *          stronger the more; and writes out/heatmaps.svg, where the pointer shows the numbers. Without model directories,
  *          four small models are trained on stories first.

@@ -2,7 +2,7 @@
  *
  * Claim    8 query heads can read 6 key/value heads (groups of 2 2 1 1 1 1), and decoding token by token against a cache
  *          gives what the full forward gives.
- * Command  cc -O2 -o build/minimal examples/minimal.c -lm -lpthread && build/minimal
+ * Command  mkdir -p build && cc -O2 -o build/minimal examples/minimal.c -lm -lpthread && build/minimal
  * Prints   who reads whom, and the largest difference between forward and decoding.
  * Takes    a blink. */
 #define ATTNVAR_IMPLEMENTATION

@@ -2,7 +2,8 @@
  *
  * Claim    What the four research programs measured, read side by side with what was published, shows which differences
  *          between the variants are larger than the differences between seeds.
- * Command  cc -O2 -o build/report examples/report.c -lm -lpthread && build/report [directory with the CSV files; out]
+ * Command  mkdir -p build && cc -O2 -o build/report examples/report.c -lm -lpthread
+ *          build/report [directory with the CSV files; out]
  * Prints   the name of the page it wrote, report.html in the same directory: it needs no network and no script.
  * Takes    a blink. Research questions that have not been run are named as such.
  *

@@ -1,7 +1,7 @@
 /* train_loop.c: from text to a model that tells a story, with the training loop in your hands.
  *
  * Claim    Tokenizer, a GQA model with half the key/value heads, AdamW, held-out loss and sampling take under 100 lines.
- * Command  cc -O2 -o build/train_loop examples/train_loop.c -lm -lpthread && build/train_loop [steps]
+ * Command  mkdir -p build && cc -O2 -o build/train_loop examples/train_loop.c -lm -lpthread && build/train_loop [steps]
  * Prints   training and held-out loss as they fall, then a story that the model makes up.
  * Takes    about half a minute on two cores. */
 #define _POSIX_C_SOURCE 200809L

@@ -629,6 +629,61 @@ static void test_memory(void) {
     CHECK(alloc.live == 0, "%ld blocks left", alloc.live);
 }
 
+/* ---- what a trainer refuses, and that it goes on afterwards ---- */
+
+static void test_failures(void) {
+    static documents docs, others;
+    atv_ctx *ctx = test_ctx(ATV_ISA_AUTO, 1);
+    atv_config c = small_config();
+    atv_model *model = test_model(ctx, &c, 8, 0.3);
+    atv_trainer_desc d;
+    atv_trainer *t;
+    atv_data data, other, empty;
+    atv_step step;
+    int ones[4] = { 1, 1, 1, 1 }, length = 9;
+    int32_t ids[9] = { 1, 2, 3, 4, 5, 6, 7, 8, 9 };
+    atv_batch batch = test_batch(ids, &length, 1);
+    float *first, kept;
+    memset(&d, 0, sizeof d);
+    d.learning_rate = 0.5;
+    t = NULL;
+    FAILS(ctx, atv_trainer_create(model, &d, &t), ATV_ERR_ARGUMENT, "learning_rate=0.5");
+    d.learning_rate = 0;
+    d.batch = 2;
+    t = make(model, &d);
+    make_documents(&docs, 5);
+    make_documents(&others, 6);
+    data.ids = docs.ids;
+    data.lengths = docs.lengths;
+    data.n_docs = DOCS;
+    other = data;
+    other.ids = others.ids;
+    other.lengths = others.lengths;
+    empty = data;
+    empty.lengths = ones;
+    empty.n_docs = 4;
+    FAILS(ctx, atv_trainer_run(t, &empty, 1, NULL, NULL), ATV_ERR_ARGUMENT, "target");
+    MUST(ctx, atv_trainer_run(t, &data, 2, NULL, NULL));      /* the failed step has left nothing behind */
+    FAILS(ctx, atv_trainer_run(t, &other, 1, NULL, NULL), ATV_ERR_ARGUMENT, "other documents");
+    MUST(ctx, atv_trainer_run(t, &data, 1, NULL, NULL));
+
+    first = (float *)atv_model_tensor(model, 0).tensor.data + 40;
+    kept = *first;
+    *first = (float)NAN;                                    /* the embedding of a token in the batch below */
+    atv_model_changed(model);
+    MUST(ctx, atv_trainer_accumulate(t, &batch));
+    FAILS(ctx, atv_trainer_update(t, &step), ATV_ERR_ARGUMENT, "not finite");
+    CHECK(atv_trainer_step(t) == 3, "a failed update counts as a step");
+    *first = kept;
+    atv_model_changed(model);
+    MUST(ctx, atv_trainer_accumulate(t, &batch));
+    MUST(ctx, atv_trainer_update(t, &step));
+    CHECK(step.step == 4 && step.loss.tokens == 8, "after a failed update, step %ld has %ld targets", (long)step.step, (long)step.loss.tokens);
+    atv_trainer_destroy(t);
+    atv_model_destroy(model);
+    atv_ctx_destroy(ctx);
+}
+
 int main(void) {
     const char *base = getenv("TMPDIR");
     int isa;
@@ -647,5 +702,6 @@ int main(void) {
     test_recipe();
     test_memory();
     CHECK(rmdir(directory) == 0, "files were left in %s", directory);
+    test_failures();
     return test_done("train");
 }
