@@ -639,6 +639,9 @@ static atv_tokenizer *train_tokenizer(const char *text, size_t size, int vocab_s
     each_document(text, size, append_document, &j);
     desc.vocab_size = vocab_size;
     check(atv_tokenizer_train(ctx, &desc, j.data, j.size, &tokenizer));
+    if (atv_tokenizer_vocab_size(tokenizer) < desc.vocab_size)
+        fprintf(stderr, "%s: note: --vocab=%d, but no pair comes twice any more after %d entries\n", program, desc.vocab_size,
+                atv_tokenizer_vocab_size(tokenizer));
     free(j.data);
     return tokenizer;
 }
