@@ -26,6 +26,10 @@
    time of generation / (sequences x tokens generated), picking tokens included, in the middle of the context. Rounds go A B
    C A B C, so that a machine that slows down does so for all, and the median counts.
 
+   A row of out/rq*.csv holds both: shape, parameters and cache bytes of the published shape, which is timed, and the quality
+   of the small models trained here, whose sizes are in settings.csv. A difference is "clear" when it is more than twice the
+   spread of the seed-by-seed differences.
+
    A training run is named by a hash of all that decides its result and lives in out/runs/HASH-name/: settings.json, while it
    runs trainer.safetensors and curve.csv, at last the model and result.json. A finished run is found again, by any of the
    programs; one that was cut off goes on from its last checkpoint and ends with the same bits.
