@@ -4789,7 +4789,7 @@ ATVDEF atv_result atv_trainer_update(atv_trainer *trainer, atv_step *out) {
     return ATV_OK;
 }
 
-/* The documents' order of an epoch: Fisher and Yates, from a stream of its own. starts gets each document's place. */
+/* The documents' order of an epoch: Fisher and Yates, from a stream of its own. */
 static void atvi_shuffle(const atv_trainer *t, int n, int *order) {
     atv_rng rng = atvi_rng_stream(t->desc.seed, (uint64_t)t->epoch);
     int i;

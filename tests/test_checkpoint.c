@@ -4,118 +4,9 @@
 #define ATTNVAR_IMPLEMENTATION
 #include "../attnvar.h"
 #include "test.h"
+#include "mem_fs.h"
 #include <locale.h>
 #include <sys/stat.h>
-
-/* ---- a file system in memory, of which operation number fail_at fails (0: none) ---- */
-
-typedef struct mem_file { char path[128]; char *data; size_t size; } mem_file;
-typedef struct mem_fs { mem_file files[48]; int n; long ops, fail_at, mapped; } mem_fs;
-
-static int mem_find(mem_fs *fs, const char *path) {
-    int i;
-    for (i = 0; i < fs->n; i++) if (strcmp(fs->files[i].path, path) == 0) return i;
-    return -1;
-}
-
-static void mem_put(mem_fs *fs, const char *path, const void *data, size_t size) {
-    int i = mem_find(fs, path);
-    if (i < 0) {
-        i = fs->n++;
-        if (fs->n > 48) abort();
-        memset(&fs->files[i], 0, sizeof fs->files[i]);
-        snprintf(fs->files[i].path, sizeof fs->files[i].path, "%s", path);
-    }
-    free(fs->files[i].data);
-    fs->files[i].data = (char *)malloc(size + 1);
-    if (size) memcpy(fs->files[i].data, data, size);
-    fs->files[i].data[size] = 0;
-    fs->files[i].size = size;
-}
-
-static void mem_drop(mem_fs *fs, int i) {
-    free(fs->files[i].data);
-    fs->files[i] = fs->files[--fs->n];
-}
-
-static void mem_clear(mem_fs *fs) {
-    while (fs->n) mem_drop(fs, fs->n - 1);
-}
-
-static const mem_file *mem_get(mem_fs *fs, const char *path) {
-    int i = mem_find(fs, path);
-    static const mem_file none = {"", NULL, 0};
-    return i < 0 ? &none : &fs->files[i];
-}
-
-static int mem_leftovers(mem_fs *fs) {
-    int i, n = 0;
-    for (i = 0; i < fs->n; i++) n += strstr(fs->files[i].path, ".tmp") != NULL;
-    return n;
-}
-
-static int mem_fails(mem_fs *fs) { return ++fs->ops == fs->fail_at; }
-
-static int mem_map(void *user, const char *path, const void **data, size_t *size) {
-    mem_fs *fs = (mem_fs *)user;
-    int i = mem_find(fs, path);
-    char *copy;
-    if (i < 0) return 1;
-    copy = (char *)malloc(fs->files[i].size + !fs->files[i].size);     /* exactly, so that a sanitizer sees a step beyond */
-    memcpy(copy, fs->files[i].data, fs->files[i].size);
-    *data = copy;
-    *size = fs->files[i].size;
-    fs->mapped++;
-    return 0;
-}
-
-static void mem_unmap(void *user, const void *data, size_t size) {
-    (void)size;
-    ((mem_fs *)user)->mapped--;
-    free((void *)(uintptr_t)data);
-}
-
-static int mem_create(void *user, const char *path, void **file) {
-    mem_fs *fs = (mem_fs *)user;
-    if (mem_fails(fs) || strncmp(path, "nowhere", 7) == 0) return 1;
-    mem_put(fs, path, "", 0);
-    *file = strcpy((char *)malloc(strlen(path) + 1), path);
-    return 0;
-}
-
-static int mem_write(void *user, void *file, const void *data, size_t size) {
-    mem_fs *fs = (mem_fs *)user;
-    int bad = mem_fails(fs), i = mem_find(fs, (const char *)file);
-    size_t n = bad ? size / 2 : size, old = fs->files[i].size;         /* a full disk takes a part */
-    char *joined = (char *)malloc(old + n + 1);
-    memcpy(joined, fs->files[i].data, old);
-    memcpy(joined + old, data, n);
-    mem_put(fs, (const char *)file, joined, old + n);
-    free(joined);
-    return bad;
-}
-
-static int mem_close(void *user, void *file, int flush) {
-    free(file);
-    return mem_fails((mem_fs *)user) && flush;
-}
-
-static int mem_rename(void *user, const char *from, const char *to) {
-    mem_fs *fs = (mem_fs *)user;
-    int i = mem_find(fs, from);
-    if (mem_fails(fs) || i < 0) return 1;
-    mem_put(fs, to, fs->files[i].data, fs->files[i].size);
-    mem_drop(fs, mem_find(fs, from));
-    return 0;
-}
-
-static int mem_remove(void *user, const char *path) {
-    mem_fs *fs = (mem_fs *)user;
-    int i = mem_find(fs, path);
-    if (i < 0) return 1;
-    mem_drop(fs, i);
-    return 0;
-}
 
 static char logged[4096];
 static void keep_log(void *user, atv_log_level level, const char *message) {
@@ -131,14 +22,7 @@ static atv_ctx *mem_ctx(mem_fs *fs, test_alloc *alloc) {
     memset(&desc, 0, sizeof desc);
     desc.n_threads = 1;
     desc.logger.log = keep_log;
-    desc.io.user = fs;
-    desc.io.map = mem_map;
-    desc.io.unmap = mem_unmap;
-    desc.io.create = mem_create;
-    desc.io.write = mem_write;
-    desc.io.close = mem_close;
-    desc.io.rename = mem_rename;
-    desc.io.remove = mem_remove;
+    mem_io(fs, &desc);
     if (alloc) {
         desc.allocator.user = alloc;
         desc.allocator.alloc = test_alloc_get;

@@ -4,86 +4,9 @@
 #define ATTNVAR_IMPLEMENTATION
 #include "../attnvar.h"
 #include "test.h"
+#include "mem_fs.h"
 
 #define GOLDEN "tests/golden/tokenizer"
-
-/* ---- files in memory ---- */
-
-typedef struct mem_file { char path[128]; char *data; size_t size; } mem_file;
-typedef struct mem_fs { mem_file files[12]; int n; long ops, fail_at; } mem_fs;
-
-static mem_file *mem_find(mem_fs *fs, const char *path) {
-    int i;
-    for (i = 0; i < fs->n; i++) if (strcmp(fs->files[i].path, path) == 0) return &fs->files[i];
-    return NULL;
-}
-
-static void mem_drop(mem_fs *fs, mem_file *file) {
-    free(file->data);
-    *file = fs->files[--fs->n];
-}
-
-static int mem_map(void *user, const char *path, const void **data, size_t *size) {
-    mem_file *file = mem_find((mem_fs *)user, path);
-    if (!file) return 1;
-    *data = file->data;
-    *size = file->size;
-    return 0;
-}
-
-static void mem_unmap(void *user, const void *data, size_t size) { (void)user; (void)data; (void)size; }
-
-static int mem_create(void *user, const char *path, void **out) {
-    mem_fs *fs = (mem_fs *)user;
-    mem_file *file = mem_find(fs, path);
-    if (++fs->ops == fs->fail_at) return 1;
-    if (file) mem_drop(fs, file);
-    file = &fs->files[fs->n++];
-    snprintf(file->path, sizeof file->path, "%s", path);
-    file->data = (char *)calloc(1, 1);
-    file->size = 0;
-    *out = file;
-    return 0;
-}
-
-static int mem_write(void *user, void *file, const void *data, size_t size) {
-    mem_fs *fs = (mem_fs *)user;
-    mem_file *f = (mem_file *)file;
-    if (++fs->ops == fs->fail_at) return 1;
-    f->data = (char *)realloc(f->data, f->size + size + 1);
-    memcpy(f->data + f->size, data, size);
-    f->size += size;
-    f->data[f->size] = 0;
-    return 0;
-}
-
-static int mem_close(void *user, void *file, int flush) {
-    mem_fs *fs = (mem_fs *)user;
-    (void)file;
-    (void)flush;
-    return ++fs->ops == fs->fail_at;
-}
-
-static int mem_rename(void *user, const char *from, const char *to) {
-    mem_fs *fs = (mem_fs *)user;
-    mem_file *file;
-    if (++fs->ops == fs->fail_at) return 1;
-    if ((file = mem_find(fs, to)) != NULL) mem_drop(fs, file);
-    if ((file = mem_find(fs, from)) == NULL) return 1;
-    snprintf(file->path, sizeof file->path, "%s", to);
-    return 0;
-}
-
-static int mem_remove(void *user, const char *path) {
-    mem_file *file = mem_find((mem_fs *)user, path);
-    if (file) mem_drop((mem_fs *)user, file);
-    return file == NULL;
-}
-
-static void mem_clear(mem_fs *fs) {
-    while (fs->n) mem_drop(fs, fs->files);
-    memset(fs, 0, sizeof *fs);
-}
 
 /* ---- contexts ---- */
 
@@ -104,16 +27,7 @@ static atv_ctx *make_ctx(mem_fs *fs, logged *log, test_alloc *alloc) {
     desc.n_threads = 1;
     if (log) { desc.logger.user = log; desc.logger.log = take_log; }
     if (alloc) { desc.allocator.user = alloc; desc.allocator.alloc = test_alloc_get; desc.allocator.free = test_alloc_put; }
-    if (fs) {
-        desc.io.user = fs;
-        desc.io.map = mem_map;
-        desc.io.unmap = mem_unmap;
-        desc.io.create = mem_create;
-        desc.io.write = mem_write;
-        desc.io.close = mem_close;
-        desc.io.rename = mem_rename;
-        desc.io.remove = mem_remove;
-    }
+    if (fs) mem_io(fs, &desc);
     MUST((atv_ctx *)NULL, atv_ctx_create(&desc, &ctx));
     return ctx;
 }
@@ -231,7 +145,7 @@ static void check_directory(const char *dir, const char *cases, const char *conf
                                                       strlen(own ? own : config), &u));
         MUST(saved_ctx, atv_tokenizer_save(u, "d"));
         CHECK(fs.n == 4, "%d files", fs.n);
-        for (k = 0; k < 4; k++) first[k] = mem_find(&fs, names[k]) ? strdup(mem_find(&fs, names[k])->data) : NULL;
+        for (k = 0; k < 4; k++) first[k] = mem_get(&fs, names[k])->data ? strdup(mem_get(&fs, names[k])->data) : NULL;
         MUST(saved_ctx, atv_tokenizer_load(saved_ctx, "d/", &again));
         check_cases(saved_ctx, again, cases, "saved");
         atv_tokenizer_wrap(again, &a, &b);
@@ -239,8 +153,8 @@ static void check_directory(const char *dir, const char *cases, const char *conf
         CHECK(atv_tokenizer_eos(again) == after, "saved and loaded, eos %d", atv_tokenizer_eos(again));
         MUST(saved_ctx, atv_tokenizer_save(again, "d"));
         for (k = 0; k < 4; k++) {
-            mem_file *file = mem_find(&fs, names[k]);
-            CHECK(file && first[k] && strcmp(file->data, first[k]) == 0, "%s changes when loaded and saved again", names[k]);
+            const mem_file *file = mem_get(&fs, names[k]);
+            CHECK(file->data && first[k] && strcmp(file->data, first[k]) == 0, "%s changes when loaded and saved again", names[k]);
             free(first[k]);
         }
         atv_tokenizer_destroy(again);
@@ -270,7 +184,7 @@ static void test_training(void) {
     atv_ctx *ctx;
     atv_tokenizer *t = NULL, *golden = NULL;
     atv_tokenizer_train_desc desc;
-    mem_file *made;
+    const mem_file *made;
     size_t size, n_json, n_merges;
     char *text = (char *)test_read(GOLDEN "/text.txt", &size);
     char *json = (char *)test_read(GOLDEN "/tokenizer.json", &n_json);
@@ -294,8 +208,8 @@ static void test_training(void) {
     }
     check_cases(ctx, t, GOLDEN "/cases.jsonl", "trained");
     MUST(ctx, atv_tokenizer_save(t, "d"));
-    made = mem_find(&fs, "d/merges.txt");
-    CHECK(made && made->size == n_merges && memcmp(made->data, merges, n_merges) == 0, "trained merges.txt differs");
+    made = mem_get(&fs, "d/merges.txt");
+    CHECK(made->data && made->size == n_merges && memcmp(made->data, merges, n_merges) == 0, "trained merges.txt differs");
     atv_tokenizer_destroy(t);
     atv_tokenizer_destroy(golden);
 
@@ -659,12 +573,11 @@ static void test_failures(void) {
     alloc.fail_at = 0;
     result = ATV_ERR_IO;
     for (fail = 1; result == ATV_ERR_IO && fail < 100; fail++) {
-        int i;
         mem_clear(&fs);
+        fs.ops = 0;
         fs.fail_at = fail;
         result = everything(ctx, json, size, text, 2000);
-        for (i = 0; i < fs.n; i++)
-            CHECK(!strstr(fs.files[i].path, ".tmp"), "operation %ld failing leaves %s", fail, fs.files[i].path);
+        CHECK(mem_leftovers(&fs) == 0, "operation %ld failing leaves %d temporary files", fail, mem_leftovers(&fs));
         CHECK(result == ATV_OK || result == ATV_ERR_IO, "operation %ld failing gives '%s'", fail, atv_result_text(result));
     }
     CHECK(result == ATV_OK && fail > 16, "%ld file operations", fail);
