@@ -877,7 +877,8 @@ extern "C"
 extern
 #  endif
 int atvi_madvise(void *p, size_t size, int advice) __asm__("madvise");          /* hidden under -std=c99 */
-static void atvi_large_pages(void *p, size_t size) { atvi_madvise(p, size / ATVI_PAGE * ATVI_PAGE, 14); }  /* MADV_HUGEPAGE */
+enum { ATVI_MADV_HUGEPAGE = 14 };
+static void atvi_large_pages(void *p, size_t size) { atvi_madvise(p, size / ATVI_PAGE * ATVI_PAGE, ATVI_MADV_HUGEPAGE); }
 #else
 static void atvi_large_pages(void *p, size_t size) { (void)p; (void)size; }
 #endif
@@ -1572,13 +1573,12 @@ ATVI_INLINE void ATVI_FN(columns)(const int vecs, const int part, int64_t M, int
 
 /* C[m,n] = sum_k A[m,k] B[k,n] (+ bias[n]) (+ C[m,n] if add). A[m,k] at A + m a_m + k a_k; column n of B's row k at
    B + n/16 b_panel + n%16 + k b_k: packed panels (b_panel = 16 K, b_k = 16) and plain rows (b_panel = 16) alike. Each
-   element is one sum in the order of k, cut where K alone says, so the bits do not depend on how M and N are split. */
+   element is one sum in the order of k, cut after every `chunk`, so the bits do not depend on how M and N are split. */
 static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
-                            int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add) {
+                            int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add,
+                            int64_t chunk) {
     const int64_t b_vec = VN >= ATVI_PANEL ? b_panel : VN;
     const int64_t width = VN * VCOLS;
-    /* where rounding shows most, in small models, it costs least */
-    const int64_t chunk = K < 64 ? 64 : K <= 256 ? 16 : (K + (K + 511) / 512 - 1) / ((K + 511) / 512);
     int64_t n;
     for (n = 0; n < N; n += width) {
         const atv_real *b = B + n / ATVI_PANEL * b_panel + n % ATVI_PANEL;
@@ -1600,6 +1600,17 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
             else if (VCOLS > 2) ATVI_COLUMNS(VCOLS - 1, 1);
         }
 #undef ATVI_COLUMNS
+    }
+}
+
+/* Rows of `from`, n wide and `stride` apart, to panels: to[p panel + row 16 + c] = from[row stride + 16 p + c], zeros
+   past n. */
+static void ATVI_FN(panels)(int64_t rows, int64_t n, const atv_real *from, int64_t stride, atv_real *to, int64_t panel) {
+    int64_t row, c, i;
+    for (row = 0; row < rows; row++, from += stride, to += ATVI_PANEL) {
+        for (c = 0; c + ATVI_PANEL <= n; c += ATVI_PANEL)
+            for (i = 0; i < ATVI_PANEL; i += VN) V_STORE(to + c / ATVI_PANEL * panel + i, V_LOAD(from + c + i));
+        for (i = 0; c < n && i < ATVI_PANEL; i++) to[c / ATVI_PANEL * panel + i] = c + i < n ? from[c + i] : 0;
     }
 }
 
@@ -1764,17 +1775,18 @@ static void ATVI_FN(gelu)(int64_t n, const atv_real *x, atv_real *out) {
 #undef ATVI_BODY
 }
 
-/* d = d gelu'(x): with s = 1 / (1 + exp(-2u)), gelu' = s + x s (1 - s) (2u)'. */
+/* d = d gelu'(x): with e = exp(-2u), s = 1 / (1 + e), gelu' = s + x s (1 - s) (2u)', and 1 - s = s e loses no digits.
+   Beyond 9.9 the derivative is 0 or 1, and there e stays finite. */
 static void ATVI_FN(gelu_back)(int64_t n, const atv_real *x, atv_real *d) {
-    V one = V_SET(1), c = V_SET(ATVI_GELU_U2), minus = V_SET(-1),
-      cube = V_SET(ATVI_GELU_CUBE), cube3 = V_SET(3 * ATVI_GELU_CUBE);
+    V one = V_SET(1), c = V_SET(ATVI_GELU_U2), minus = V_SET(-ATVI_GELU_U2), low = V_SET((atv_real)-9.9),
+      high = V_SET((atv_real)9.9), cube = V_SET(ATVI_GELU_CUBE), cube3 = V_SET(3 * ATVI_GELU_CUBE);
 #define ATVI_BODY(LOAD, STORE) \
-        V a = LOAD(x + i); \
+        V a = V_MAX(low, V_MIN(high, LOAD(x + i))); \
         V a2 = V_MUL(a, a); \
-        V u = V_MUL(V_MUL(c, a), V_FMA(cube, a2, one)); \
-        V s = V_DIV(one, V_ADD(one, V_EXP(V_MUL(minus, u)))); \
+        V e = V_EXP(V_MUL(V_MUL(minus, a), V_FMA(cube, a2, one))); \
+        V s = V_DIV(one, V_ADD(one, e)); \
         V du = V_MUL(c, V_FMA(cube3, a2, one)); \
-        STORE(d + i, V_MUL(LOAD(d + i), V_FMA(V_MUL(V_MUL(a, s), V_SUB(one, s)), du, s)));
+        STORE(d + i, V_MUL(LOAD(d + i), V_FMA(V_MUL(V_MUL(V_MUL(a, du), s), e), s, s)));
     ATVI_EACH(n, ATVI_BODY);
 #undef ATVI_BODY
 }
@@ -1797,9 +1809,9 @@ static void ATVI_FN(adamw)(int64_t n, atv_real *w, const atv_real *g, atv_real *
 }
 
 static const atvi_kernels ATVI_FN(kernels) = {
-    ATVI_FN(matmul), ATVI_FN(add), ATVI_FN(dot), ATVI_FN(norm), ATVI_FN(norm_back), ATVI_FN(norm_back_params),
-    ATVI_FN(logsumexp), ATVI_FN(softmax), ATVI_FN(exp_shift), ATVI_FN(softmax_back), ATVI_FN(gelu), ATVI_FN(gelu_back),
-    ATVI_FN(adamw),
+    ATVI_FN(matmul), ATVI_FN(panels), ATVI_FN(add), ATVI_FN(dot), ATVI_FN(norm), ATVI_FN(norm_back),
+    ATVI_FN(norm_back_params), ATVI_FN(logsumexp), ATVI_FN(softmax), ATVI_FN(exp_shift), ATVI_FN(softmax_back),
+    ATVI_FN(gelu), ATVI_FN(gelu_back), ATVI_FN(adamw),
 };
 
 #undef ATVI_FN
@@ -1850,7 +1862,8 @@ typedef struct atvi_adamw {
 
 struct atvi_kernels {
     void (*matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
-                   int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add);
+                   int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add, int64_t chunk);
+    void (*panels)(int64_t rows, int64_t n, const atv_real *from, int64_t stride, atv_real *to, int64_t panel);
     void (*add)(int64_t n, atv_real *y, const atv_real *x);
     atv_real (*dot)(int64_t n, const atv_real *x, const atv_real *y);
     void (*norm)(int64_t n, const atv_real *x, const atv_real *w, const atv_real *b, atv_real eps, atv_real *out,
@@ -1867,6 +1880,12 @@ struct atvi_kernels {
     void (*gelu_back)(int64_t n, const atv_real *x, atv_real *d);
     void (*adamw)(int64_t n, atv_real *w, const atv_real *g, atv_real *m, atv_real *v, const atvi_adamw *o);
 };
+
+/* Where a sum of K products is cut. Where rounding shows most, in small models, short sums cost least. */
+static int64_t atvi_chunk(int64_t K) {
+    const int64_t pieces = (K + 511) / 512;
+    return K < 64 ? 64 : K <= 256 ? 16 : (K + pieces - 1) / pieces;
+}
 
 /* This file, seen from its own folder; set it when the header has another name. */
 #ifndef ATV_SELF
@@ -2246,9 +2265,7 @@ ATVDEF atv_result atv_tensor_copy(atv_ctx *ctx, const atv_tensor *dst, const atv
 /* Rows and columns of one call, cut into items for the lanes. */
 #define ATVI_ROWS 96
 #define ATVI_COLS 64
-#ifndef ATVI_TALL
-#define ATVI_TALL 192
-#endif
+#define ATVI_ROWS_MOST 192                                  /* of an item of a matrix product */
 /* Lanes that may run at once; scratch is per lane. */
 static size_t atvi_lanes(const atv_ctx *ctx) { return (size_t)ctx->desc.n_threads; }
 static int64_t atvi_blocks(int64_t n, int64_t block) { return (n + block - 1) / block; }
@@ -2380,7 +2397,7 @@ static void atvi_matmul_item(void *arg, int64_t item, int lane) {
     (void)lane;
     j->k->matmul(ATVI_MIN(j->rows, j->M - m), ATVI_MIN(j->cols, j->N - n), j->K, j->A + m * j->a_m, j->a_m, j->a_k,
                  j->B + n / ATVI_PANEL * j->b_panel, j->b_panel, j->b_k, j->C + m * j->c_m + n, j->c_m,
-                 j->bias ? j->bias + n : NULL, j->add);
+                 j->bias ? j->bias + n : NULL, j->add, atvi_chunk(j->K));
 }
 
 /* The kernel's matmul over all lanes; cols is a whole number of panels. */
@@ -2392,12 +2409,13 @@ static void atvi_matmul(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const atv
     memset(&j, 0, sizeof j);
     j.M = M; j.N = N; j.K = K; j.A = A; j.a_m = a_m; j.a_k = a_k; j.B = B; j.b_panel = b_panel; j.b_k = b_k;
     j.C = C; j.c_m = c_m; j.bias = bias; j.add = add; j.k = ctx->kernels;
-    if (M > ATVI_TALL) {
-        j.rows = atvi_blocks(atvi_blocks(M, atvi_blocks(M, ATVI_TALL)), 6) * 6;
-        j.cols = 256;
-    } else {
+    if (M > ATVI_ROWS_MOST) {
+        j.rows = atvi_blocks(atvi_blocks(M, atvi_blocks(M, ATVI_ROWS_MOST)), 6) * 6;
+        j.cols = 4 * ATVI_COLS;
+    } else {                                                /* few rows: each lane reads its stretches of B once */
+        const int64_t items = (int64_t)atvi_lanes(ctx) * (N > 2048 ? 4 : 1);
         j.rows = M;
-        j.cols = ATVI_MAX(ATVI_COLS, atvi_blocks(atvi_blocks(N, (int64_t)atvi_lanes(ctx) * (N > 2048 ? 4 : 1)), ATVI_COLS) * ATVI_COLS);
+        j.cols = atvi_blocks(atvi_blocks(N, items), ATVI_COLS) * ATVI_COLS;
     }
     atvi_parallel(ctx, atvi_blocks(M, j.rows) * atvi_blocks(N, j.cols), atvi_matmul_item, &j);
 }
@@ -2448,68 +2466,80 @@ static void atvi_colsum_item(void *arg, int64_t item, int lane) {
 
 /* ---- products that read their operands down the columns ---- */
 
-/* A block of C takes K in steps; for each, a lane copies what it needs of B into panels, and of A into rows of K, since rows
-   that lie a power of two apart push each other out of the caches. */
+/* C takes K in steps. For each step the lanes first copy what it needs of B into panels, and of A into blocks, since rows
+   that lie a power of two apart push each other out of the caches; then they share the blocks of C. */
 #define ATVI_STEP 384                                       /* of K */
-#define ATVI_TALL_A 192                                     /* rows of a block whose A is copied, */
-#define ATVI_TALL_B 384                                     /* and whose A is read where it is */
+#define ATVI_TALL_A 192                                     /* rows of a block */
+#define ATVI_APART (ATVI_TALL_A + ATVI_PANEL)               /* reals between its copied columns: an odd number of lines */
 #define ATVI_WIDE 256                                       /* columns of a block */
-#define ATVI_COPY ((size_t)ATVI_STEP * (ATVI_TALL_A + ATVI_WIDE))   /* reals of scratch a lane */
+#define ATVI_MOST 2048                                      /* rows and columns copied at once */
+#define ATVI_COPY_A (ATVI_STEP * (ATVI_MOST / ATVI_TALL_A + 1) * ATVI_APART)
+#define ATVI_COPY_B ((ATVI_STEP + 1) * ATVI_MOST)
+#define ATVI_COPY ((size_t)ATVI_COPY_A + ATVI_COPY_B)       /* reals of scratch */
 
 typedef struct atvi_product_job {
-    int64_t M, N, K;
+    int64_t M, N, K;                                        /* of what is copied at once */
     const atv_real *A, *B;
-    int64_t a_m, a_k, b_k;
-    atv_real *C, *scratch;
+    int64_t a_m, a_k, b_k, c_m;
+    atv_real *C, *a, *b;
     int add;
-    int64_t rows, cols;                                     /* of an item */
+    int64_t chunk, panel;
     const atvi_kernels *k;
 } atvi_product_job;
 
-static void atvi_product_item(void *arg, int64_t item, int lane) {
+static void atvi_product_copy_item(void *arg, int64_t item, int lane) {
     const atvi_product_job *j = (const atvi_product_job *)arg;
-    const int64_t m_blocks = atvi_blocks(j->M, j->rows), m = item % m_blocks * j->rows, n = item / m_blocks * j->cols;
-    const int64_t rows = ATVI_MIN(j->rows, j->M - m), cols = ATVI_MIN(j->cols, j->N - n);
-    atv_real *b = j->scratch + (size_t)lane * ATVI_COPY, *a = b + ATVI_STEP * ATVI_WIDE;
-    int64_t k, i, p;
-    for (k = 0; k < j->K; k += ATVI_STEP) {
-        const int64_t step = ATVI_MIN(ATVI_STEP, j->K - k);
-        const atv_real *A = j->A + m * j->a_m + k * j->a_k;
-        int64_t a_m = j->a_m, a_k = j->a_k;
-        for (p = 0; p * ATVI_PANEL < cols; p++) {
-            const atv_real *from = j->B + k * j->b_k + n + p * ATVI_PANEL;
-            atv_real *to = b + p * ATVI_PANEL * step;
-            const int64_t some = ATVI_MIN(ATVI_PANEL, cols - p * ATVI_PANEL);
-            if (some < ATVI_PANEL) memset(to, 0, (size_t)(ATVI_PANEL * step) * sizeof *to);
-            for (i = 0; i < step; i++, from += j->b_k, to += ATVI_PANEL)
-                if (some == ATVI_PANEL) memcpy(to, from, ATVI_PANEL * sizeof *to);
-                else memcpy(to, from, (size_t)some * sizeof *to);
-        }
-        if (j->a_m == 1) {
-            for (i = 0; i < step; i++) memcpy(a + i * rows, A + i * j->a_k, (size_t)rows * sizeof *a);
-            A = a;
-            a_k = rows;
-        }
-        j->k->matmul(rows, cols, step, A, a_m, a_k, b, ATVI_PANEL * step, ATVI_PANEL,
-                     j->C + m * j->N + n, j->N, NULL, j->add || k > 0);
+    const int64_t n = item * ATVI_COLS, m = (item - atvi_blocks(j->N, ATVI_COLS)) * ATVI_TALL_A;
+    int64_t k;
+    (void)lane;
+    if (n < j->N) {
+        j->k->panels(j->K, ATVI_MIN(ATVI_COLS, j->N - n), j->B + n, j->b_k, j->b + n / ATVI_PANEL * j->panel, j->panel);
+        return;
     }
+    for (k = 0; k < j->K; k++)
+        memcpy(j->a + m / ATVI_TALL_A * ATVI_STEP * ATVI_APART + k * ATVI_APART, j->A + m + k * j->a_k,
+               (size_t)ATVI_MIN(ATVI_TALL_A, j->M - m) * sizeof *j->a);
 }
 
-/* C [M,N] = A B (+ C with add). A [M,K] at A + m a_m + k a_k, B [K,N].   scratch: ATVI_COPY reals a lane */
+static void atvi_product_item(void *arg, int64_t item, int lane) {
+    const atvi_product_job *j = (const atvi_product_job *)arg;
+    const int64_t m_blocks = atvi_blocks(j->M, ATVI_TALL_A);
+    const int64_t m = item % m_blocks * ATVI_TALL_A, n = item / m_blocks * ATVI_WIDE;
+    const int copied = j->a_m == 1;
+    (void)lane;
+    j->k->matmul(ATVI_MIN(ATVI_TALL_A, j->M - m), ATVI_MIN(ATVI_WIDE, j->N - n), j->K,
+                 copied ? j->a + m / ATVI_TALL_A * ATVI_STEP * ATVI_APART : j->A + m * j->a_m, j->a_m,
+                 copied ? ATVI_APART : j->a_k, j->b + n / ATVI_PANEL * j->panel, j->panel, ATVI_PANEL,
+                 j->C + m * j->c_m + n, j->c_m, NULL, j->add, j->chunk);
+}
+
+/* C [M,N] = A B (+ C with add). A [M,K] at A + m a_m + k a_k, B [K,N].   scratch [ATVI_COPY] */
 static void atvi_product(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k,
                          const atv_real *B, atv_real *C, int add, atv_real *scratch) {
+    const int64_t most = a_m == 1 ? ATVI_MOST : M;          /* an A read where it is needs no room */
+    int64_t m, n, k;
     atvi_product_job j;
-    const int64_t tall = a_m == 1 ? ATVI_TALL_A : ATVI_TALL_B;
-    j.M = M; j.N = N; j.K = K; j.A = A; j.B = B; j.a_m = a_m; j.a_k = a_k; j.b_k = N; j.C = C; j.add = add;
-    j.scratch = scratch; j.k = ctx->kernels;
-    j.rows = ATVI_MIN(tall, (atvi_blocks(M, atvi_blocks(M, tall)) + 5) / 6 * 6);
-    j.cols = ATVI_WIDE;
-    if (atvi_blocks(M, j.rows) * atvi_blocks(N, j.cols) < 2 * (int64_t)atvi_lanes(ctx)) j.cols = 2 * ATVI_COLS;
-    atvi_parallel(ctx, atvi_blocks(M, j.rows) * atvi_blocks(N, j.cols), atvi_product_item, &j);
+    j.a_m = a_m; j.a_k = a_k; j.b_k = N; j.c_m = N; j.chunk = atvi_chunk(K);
+    j.a = scratch; j.b = scratch + ATVI_COPY_A; j.k = ctx->kernels;
+    for (n = 0; n < N; n += ATVI_MOST)
+        for (m = 0; m < M; m += most)
+            for (k = 0; k < K; k += ATVI_STEP) {
+                j.M = ATVI_MIN(most, M - m);
+                j.N = ATVI_MIN(ATVI_MOST, N - n);
+                j.K = ATVI_MIN(ATVI_STEP, K - k);
+                j.A = A + m * a_m + k * a_k;
+                j.B = B + k * N + n;
+                j.C = C + m * N + n;
+                j.add = add || k > 0;
+                j.panel = ATVI_PANEL * (j.K + 1);
+                atvi_parallel(ctx, atvi_blocks(j.N, ATVI_COLS) + (a_m == 1 ? atvi_blocks(j.M, ATVI_TALL_A) : 0),
+                              atvi_product_copy_item, &j);
+                atvi_parallel(ctx, atvi_blocks(j.M, ATVI_TALL_A) * atvi_blocks(j.N, ATVI_WIDE), atvi_product_item, &j);
+            }
 }
 
 /* dx = dy W (or += with add), dW += dy^T x, db += column sums of dy.
-   dy [n,N]  x, dx [n,K]  W, dW [N,K]  db [N] or NULL   scratch: ATVI_COPY reals a lane */
+   dy [n,N]  x, dx [n,K]  W, dW [N,K]  db [N] or NULL   scratch [ATVI_COPY] */
 static void atvi_linear_back(atv_ctx *ctx, int64_t n, int64_t N, int64_t K, const atv_real *dy, const atv_real *x,
                              const atv_real *W, atv_real *dx, int add, atv_real *dW, atv_real *db, atv_real *scratch) {
     atvi_product(ctx, n, K, N, dy, N, 1, W, dx, add, scratch);
@@ -2725,7 +2755,8 @@ static void atvi_attn_rows(const atvi_attn_call *c, const atvi_attn_seq *s, cons
     const atvi_kernels *k = c->attn->ctx->kernels;
     int64_t i, lo, hi;
     k->matmul(b->rows, b->cols, d->head_dim, atvi_at(&c->q, s->b, s->q_at + b->i0, h), c->q.pos, 1,
-              b->kp + b->j0 * d->head_dim, (int64_t)ATVI_PANEL * d->head_dim, ATVI_PANEL, b->p, b->stride, NULL, 0);
+              b->kp + b->j0 * d->head_dim, (int64_t)ATVI_PANEL * d->head_dim, ATVI_PANEL, b->p, b->stride, NULL, 0,
+              atvi_chunk(d->head_dim));
     for (i = 0; i < b->rows; i++) {
         atv_real *p = b->p + i * b->stride, lse = -(atv_real)HUGE_VAL;
         atvi_visible(d, s, b->i0 + i, &lo, &hi);
@@ -2756,7 +2787,8 @@ static void atvi_attn_forward_item(void *arg, int64_t item, int lane) {
         atvi_attn_rows(c, &s, &b, h, 0);
         if (c->out.p)
             attn->ctx->kernels->matmul(b.rows, d->value_dim, b.cols, b.p, b.stride, 1, atvi_at(&c->v, s.b, s.k_at + b.j0, g),
-                                       ATVI_PANEL, c->v.pos, atvi_at(&c->out, s.b, s.q_at + b.i0, h), c->out.pos, NULL, 0);
+                                       ATVI_PANEL, c->v.pos, atvi_at(&c->out, s.b, s.q_at + b.i0, h), c->out.pos, NULL, 0,
+                                       atvi_chunk(b.cols));
         if (c->probs.p) {
             int64_t i;
             for (i = 0; i < b.rows; i++)
@@ -2808,17 +2840,17 @@ static void atvi_attn_backward_item(void *arg, int64_t item, int lane) {
             vj = b.vp + b.j0 * d->value_dim;
             atvi_attn_rows(c, &s, &b, h, 1);
             k->matmul(b.cols, d->value_dim, b.rows, b.p, 1, b.stride, dout, ATVI_PANEL, c->dout.pos,
-                      atvi_at(&c->dv, s.b, s.k_at + b.j0, g), c->dv.pos, NULL, 1);
+                      atvi_at(&c->dv, s.b, s.k_at + b.j0, g), c->dv.pos, NULL, 1, atvi_chunk(b.rows));
             k->matmul(b.rows, b.cols, d->value_dim, dout, c->dout.pos, 1, vj, (int64_t)ATVI_PANEL * d->value_dim, ATVI_PANEL,
-                      b.dp, b.stride, NULL, 0);
+                      b.dp, b.stride, NULL, 0, atvi_chunk(d->value_dim));
             for (i = 0; i < b.rows; i++) {
                 atv_real delta = k->dot(d->value_dim, dout + i * c->dout.pos, atvi_at(&c->out, s.b, s.q_at + i0 + i, h));
                 k->softmax_back(b.cols, b.p + i * b.stride, b.dp + i * b.stride, (atv_real)d->scale, delta);
             }
             k->matmul(b.rows, d->head_dim, b.cols, b.dp, b.stride, 1, kj, ATVI_PANEL, c->k.pos,
-                      atvi_at(&c->dq, s.b, s.q_at + i0, h), c->dq.pos, NULL, 1);
+                      atvi_at(&c->dq, s.b, s.q_at + i0, h), c->dq.pos, NULL, 1, atvi_chunk(b.cols));
             k->matmul(b.cols, d->head_dim, b.rows, b.dp, 1, b.stride, atvi_at(&c->q, s.b, s.q_at + i0, h), ATVI_PANEL,
-                      c->q.pos, atvi_at(&c->dk, s.b, s.k_at + b.j0, g), c->dk.pos, NULL, 1);
+                      c->q.pos, atvi_at(&c->dk, s.b, s.k_at + b.j0, g), c->dk.pos, NULL, 1, atvi_chunk(b.rows));
         }
     }
 }
@@ -3154,7 +3186,7 @@ static void atvi_step_item(void *arg, int64_t item, int lane) {
         for (e = 0; e < d->head_dim; e++) q[n * d->head_dim + e] = src[e] * (atv_real)d->scale;
     }
     k->matmul(heads, slots, d->head_dim, q, d->head_dim, 1, atvi_kv_keys(kv, seq, g), (int64_t)ATVI_PANEL * d->head_dim,
-              ATVI_PANEL, p, stride, NULL, 0);
+              ATVI_PANEL, p, stride, NULL, 0, atvi_chunk(d->head_dim));
     for (n = 0; n < heads; n++) {
         atv_real *x = p + n * stride;
         if (lowest > 0 || length > kv->room)                /* slot s holds the latest position that is s modulo room */
@@ -3165,7 +3197,7 @@ static void atvi_step_item(void *arg, int64_t item, int lane) {
         k->softmax(slots, x, 1);
     }
     k->matmul(heads, d->value_dim, slots, p, stride, 1, atvi_kv_values(kv, seq, g), ATVI_PANEL, d->value_dim,
-              out, d->value_dim, NULL, 0);
+              out, d->value_dim, NULL, 0, atvi_chunk(slots));
     for (n = 0; n < heads; n++)
         memcpy(atvi_at(&j->out, 0, row, attn->heads[attn->first[g] + n]), out + (int64_t)n * d->value_dim,
                (size_t)d->value_dim * sizeof(atv_real));
@@ -3737,7 +3769,7 @@ struct atv_work {
     int32_t *row_targets;
     double *logp;
     atv_real *grads;                /* like the model's values */
-    atv_real *copy;                 /* [lanes,ATVI_COPY] of the products */
+    atv_real *copy;                 /* [ATVI_COPY] of the products */
     atv_real *dx, *dn, *da, *datt, *dq;     /* [N,C] [N,C] [N,F] [N,H Dv] [N,H D] */
 };
 
@@ -3861,7 +3893,7 @@ static atv_work *atvi_work_whole(atvi_arena *arena, atv_model *model, const atv_
     if (d->backward) {
         w->dlnf = atvi_reals(arena, w->loss_rows, C);
         w->grads = (atv_real *)atvi_take(arena, model->n_values, sizeof(atv_real));
-        w->copy = atvi_reals(arena, (int64_t)atvi_lanes(model->ctx), (int64_t)ATVI_COPY);
+        w->copy = atvi_reals(arena, 1, (int64_t)ATVI_COPY);
         w->dx = atvi_reals(arena, N, C);
         w->dn = atvi_reals(arena, N, C);
         w->da = atvi_reals(arena, N, most.F);
@@ -4114,11 +4146,13 @@ static void atvi_backward(atv_work *w, const atv_batch *batch, int64_t N) {
         atvi_linear_back(ctx, N, C, s.F, w->dx, a->a, p->proj, w->da, 0, atvi_grad(w, p->proj), atvi_grad(w, p->proj_b),
                          w->copy);
         atvi_gelu_back(ctx, N * s.F, a->h, w->da);
-        atvi_linear_back(ctx, N, s.F, C, w->da, a->ln2, p->fc, w->dn, 0, atvi_grad(w, p->fc), atvi_grad(w, p->fc_b), w->copy);
+        atvi_linear_back(ctx, N, s.F, C, w->da, a->ln2, p->fc, w->dn, 0, atvi_grad(w, p->fc), atvi_grad(w, p->fc_b),
+                         w->copy);
         atvi_norm_back(ctx, N, C, a->mid, p->ln2_w, a->mean2, a->rstd2, w->dn, w->dx,
                        atvi_grad(w, p->ln2_w), atvi_grad(w, p->ln2_b));
 
-        atvi_linear_back(ctx, N, C, s.Sv, w->dx, a->att, p->o, w->datt, 0, atvi_grad(w, p->o), atvi_grad(w, p->o_b), w->copy);
+        atvi_linear_back(ctx, N, C, s.Sv, w->dx, a->att, p->o, w->datt, 0, atvi_grad(w, p->o), atvi_grad(w, p->o_b),
+                         w->copy);
         memset(w->dq, 0, (size_t)(N * s.S) * sizeof(atv_real));
         call.dout = atvi_heads_view(w->datt, l->num_heads, l->value_dim);
         call.dq = atvi_heads_view(w->dq, l->num_heads, l->head_dim);

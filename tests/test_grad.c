@@ -140,7 +140,7 @@ typedef struct op {
 enum { OP_N = 5, OP_C = 19, OP_F = 23, OP_V = 7, OP_T = 4 };
 static const int32_t op_ids[OP_N] = { 3, 0, 3, 6, 5 }, op_pos[OP_N] = { 0, 1, 2, 3, 0 };
 static double op_mean[OP_N], op_rstd[OP_N], op_packed[32 * OP_C], op_logp[OP_N];
-static double op_copy[4 * ATVI_COPY];                       /* for as many lanes as a test asks for */
+static double op_copy[ATVI_COPY];
 
 static void linear_forward(atv_ctx *ctx, double **x, double *out) {
     atvi_pack(ctx, OP_F, OP_C, x[1], op_packed);
