@@ -27,7 +27,7 @@
        >>checkpoint  safetensors; Hugging Face model directories
        >>eval        held-out loss, minimal pairs
        and, in the implementation alone, >>platform >>memory >>parallel >>rng >>vec-scalar >>vec-avx2 >>vec-avx512
-       >>kernels >>dispatch >>embed >>norm >>linear >>attn-forward >>attn-backward >>attn-step >>mlp >>loss
+       >>vec-neon >>kernels >>dispatch >>embed >>norm >>linear >>attn-forward >>attn-backward >>attn-step >>mlp >>loss
        >>model-forward >>model-backward >>adamw >>json >>safetensors
 
    QUICK START: continue a story with a model directory
@@ -146,7 +146,7 @@ ATVDEF const char *atv_result_text(atv_result result);
 /* ==== >>ctx ======================================================================================================= */
 
 /* Instruction sets. ATV_ISA_AUTO takes the best that both the processor and the operating system have. */
-#define ATV_ISAS(X) X(AUTO, "auto") X(SCALAR, "scalar") X(AVX2, "avx2") X(AVX512, "avx512")
+#define ATV_ISAS(X) X(AUTO, "auto") X(SCALAR, "scalar") X(AVX2, "avx2") X(AVX512, "avx512") X(NEON, "neon")
 typedef enum atv_isa {
 #define X(name, text) ATV_ISA_##name,
     ATV_ISAS(X)
@@ -760,6 +760,11 @@ ATVDEF atv_result atv_eval_pairs(atv_work *work, atv_tokenizer *tokenizer, const
 #  include <cpuid.h>
 #  include <immintrin.h>
 #endif
+#if defined(__aarch64__) && defined(__ARM_NEON) && !defined(__AARCH64EB__) && defined(__GNUC__) && \
+    !defined(ATV_NO_SIMD) && !defined(ATVI_DOUBLE)
+#  define ATVI_ARM64
+#  include <arm_neon.h>
+#endif
 
 #ifdef __GNUC__
 #  define ATVI_PRINTF(f, a) __attribute__((format(printf, f, a)))
@@ -1340,6 +1345,7 @@ static atv_rng atvi_rng_stream(uint64_t seed, uint64_t stream) {
 #define ATVI_SCALAR 1
 #define ATVI_AVX2   2
 #define ATVI_AVX512 3
+#define ATVI_NEON   4
 
 #if ATVI_PASS == ATVI_SCALAR
 /* ==== >>vec-scalar ================================================================================================ */
@@ -1457,6 +1463,48 @@ ATVI_INLINE float atvi_top_avx512(__m512 v) {
     for (i = 1; i < 16; i++) lanes[0] = lanes[0] > lanes[i] ? lanes[0] : lanes[i];
     return lanes[0];
 }
+#elif ATVI_PASS == ATVI_NEON
+/* ==== >>vec-neon ================================================================================================== */
+#  define ATVI_FN(name) atvi_##name##_neon
+#  define V              float32x4_t
+#  define VN             4
+#  define VROWS          6
+#  define VCOLS          4
+#  define V_SET(x)       vdupq_n_f32(x)
+#  define V_LOAD(p)      vld1q_f32(p)
+#  define V_LOADN(p, n)  atvi_loadn_neon(p, n)
+#  define V_STORE(p, v)  vst1q_f32(p, v)
+#  define V_STOREN(p, v, n) atvi_storen_neon(p, v, n)
+#  define V_ADD(a, b)    vaddq_f32(a, b)
+#  define V_SUB(a, b)    vsubq_f32(a, b)
+#  define V_MUL(a, b)    vmulq_f32(a, b)
+#  define V_DIV(a, b)    vdivq_f32(a, b)
+#  define V_FMA(a, b, c) vfmaq_f32(c, a, b)
+#  define V_MAX(a, b)    atvi_max_neon(a, b)
+#  define V_MIN(a, b)    atvi_min_neon(a, b)
+#  define V_SQRT(a)      vsqrtq_f32(a)
+#  define V_SUM(v)       vaddvq_f32(v)
+#  define V_TOP(v)       vmaxvq_f32(v)
+#  define V_RINT(a)      vrndnq_f32(a)
+#  define V_POW2(n)      vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23))
+ATVI_INLINE float32x4_t atvi_loadn_neon(const float *p, int64_t n) {
+    const float32x2_t zero = vdup_n_f32(0);
+    if (n == 1) return vcombine_f32(vld1_lane_f32(p, zero, 0), zero);
+    if (n == 2) return vcombine_f32(vld1_f32(p), zero);
+    if (n == 3) return vcombine_f32(vld1_f32(p), vld1_lane_f32(p + 2, zero, 0));
+    return vld1q_f32(p);
+}
+ATVI_INLINE void atvi_storen_neon(float *p, float32x4_t v, int64_t n) {
+    if (n == 4) vst1q_f32(p, v);
+    else if (n == 1) vst1q_lane_f32(p, v, 0);
+    else {
+        vst1_f32(p, vget_low_f32(v));
+        if (n == 3) vst1q_lane_f32(p + 2, v, 2);
+    }
+}
+/* Compared and chosen: of a number and a NaN, fmax gives the NaN and fmaxnm the number, whichever comes first. */
+ATVI_INLINE float32x4_t atvi_max_neon(float32x4_t a, float32x4_t b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+ATVI_INLINE float32x4_t atvi_min_neon(float32x4_t a, float32x4_t b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 #endif
 
 /* ==== >>kernels =================================================================================================== */
@@ -1845,6 +1893,7 @@ static const atvi_kernels ATVI_FN(kernels) = {
 #undef ATVI_SCALAR
 #undef ATVI_AVX2
 #undef ATVI_AVX512
+#undef ATVI_NEON
 #endif /* ATVI_PASS */
 #if defined(ATVI_IMPLEMENTED) && !defined(ATVI_PASS) && !defined(ATVI_SECOND_HALF)
 #define ATVI_SECOND_HALF
@@ -1924,6 +1973,18 @@ static int64_t atvi_chunk(int64_t K) {
 #  endif
 #  undef ATVI_PASS
 #endif
+#ifdef ATVI_ARM64
+#  define ATVI_PASS 4
+#  ifndef __clang__                                         /* gcc would load a tile's step ahead, and spill its sums */
+#    pragma GCC push_options
+#    pragma GCC optimize("no-schedule-insns")
+#  endif
+#  include ATV_SELF
+#  ifndef __clang__
+#    pragma GCC pop_options
+#  endif
+#  undef ATVI_PASS
+#endif
 
 #ifdef ATVI_X86
 /* What the processor has and the operating system saves (XCR0). */
@@ -1943,6 +2004,9 @@ ATVDEF int atv_isa_available(atv_isa isa) {
     if (isa == ATV_ISA_AUTO || isa == ATV_ISA_SCALAR) return 1;
 #ifdef ATVI_X86
     if (isa == ATV_ISA_AVX2 || isa == ATV_ISA_AVX512) return atvi_x86_has(isa);
+#endif
+#ifdef ATVI_ARM64
+    if (isa == ATV_ISA_NEON) return 1;                      /* every such processor has it */
 #endif
     return 0;
 }
@@ -1966,6 +2030,9 @@ static const atvi_kernels *atvi_kernels_of(atv_isa isa) {
 #ifdef ATVI_X86
     if (isa == ATV_ISA_AVX512) return &atvi_kernels_avx512;
     if (isa == ATV_ISA_AVX2) return &atvi_kernels_avx2;
+#endif
+#ifdef ATVI_ARM64
+    if (isa == ATV_ISA_NEON) return &atvi_kernels_neon;
 #endif
     (void)isa;
     return &atvi_kernels_scalar;

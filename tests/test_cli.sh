@@ -96,7 +96,7 @@ fails "num_heads" train --steps 0 --out "$t/x" --hidden 30 --heads 4
 # ---- raw ids: golden models, fixtures
 
 isas=
-for isa in scalar avx2 avx512; do
+for isa in scalar avx2 avx512 neon; do
     if "$bin" tokenize "$here/golden/tokenizer" --isa $isa < /dev/null > /dev/null 2> "$t/err"; then isas="$isas $isa"
     else skip "--isa $isa: $(head -n 1 "$t/err")"; fi
 done
