@@ -9,10 +9,12 @@
 #define _POSIX_C_SOURCE 200809L
 #define ATTNVAR_IMPLEMENTATION
 #include "../attnvar.h"
+#include "../examples/limits.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <signal.h>
+#include <sys/utsname.h>
 #include <time.h>
 
 #ifdef __GNUC__
@@ -1377,135 +1379,7 @@ static int run_convert(const args *a) {
     return 0;
 }
 
-/* ==== bench ======================================================================================================= */
-
-static int by_value(const void *x, const void *y) {
-    double p = *(const double *)x, q = *(const double *)y;
-    return (p > q) - (p < q);
-}
-
-static double median(double *values, int n) {
-    qsort(values, (size_t)n, sizeof *values, by_value);
-    return n % 2 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
-}
-
-static int32_t *random_ids(int64_t n, int vocab) {
-    int32_t *ids = (int32_t *)allocate((size_t)n, sizeof *ids);
-    atv_rng rng = {1};
-    int64_t i;
-    for (i = 0; i < n; i++) ids[i] = (int32_t)atv_rng_below(&rng, (uint32_t)vocab);
-    return ids;
-}
-
-/* Microseconds per token of greedy generation up to the end of the context: one sequence is filled to `tokens` short of
-   it and copied, then all go on side by side; cut back and again, `repeats` times after one that does not count. */
-static double bench_decode(atv_model *model, int batch, int tokens, int repeats) {
-    int vocab = atv_model_config(model)->vocab_size, start = atv_model_config(model)->max_position_embeddings - tokens;
-    atv_decoder_desc desc = {0};
-    atv_sampling greedy = {0};
-    atv_rng rng = {1};
-    atv_decoder *decoder;
-    int32_t *prompt = random_ids(start, vocab), *next = random_ids(batch, vocab);
-    atv_decode_input *inputs = (atv_decode_input *)allocate((size_t)batch, sizeof *inputs);
-    float *logits = (float *)allocate((size_t)batch * (size_t)vocab, sizeof *logits);
-    double *times = (double *)allocate((size_t)repeats, sizeof *times), result;
-    int i, r, t;
-    desc.n_seq = batch;
-    desc.max_rewind = tokens;
-    check(atv_decoder_create(model, &desc, &decoder));
-    check(atv_decoder_add(decoder, &inputs[0].seq));
-    inputs[0].ids = prompt;
-    inputs[0].n_ids = start;
-    check(atv_decode(decoder, inputs, 1, logits));
-    for (i = 0; i < batch; i++) {
-        if (i > 0) check(atv_decoder_copy(decoder, inputs[0].seq, &inputs[i].seq));
-        inputs[i].ids = &next[i];
-        inputs[i].n_ids = 1;
-    }
-    for (r = -1; r < repeats; r++) {
-        double started = now();
-        for (t = 0; t < tokens; t++) {
-            check(atv_decode(decoder, inputs, batch, logits));
-            for (i = 0; i < batch; i++)
-                check(atv_sample(decoder, &greedy, &rng, logits + (size_t)i * (size_t)vocab, NULL, 0, &next[i], NULL));
-        }
-        if (r >= 0) times[r] = (now() - started) / ((double)batch * tokens) * 1e6;
-        for (i = 0; i < batch; i++) check(atv_decoder_cut(decoder, inputs[i].seq, start));
-    }
-    result = median(times, repeats);
-    atv_decoder_destroy(decoder);
-    free(times);
-    free(logits);
-    free(inputs);
-    free(next);
-    free(prompt);
-    return result;
-}
-
-/* Tokens per second of whole training steps: forward, backward, update. */
-static double bench_train(atv_model *model, int n, int repeats) {
-    int length = atv_model_config(model)->max_position_embeddings, i;
-    atv_trainer_desc desc = {0};
-    atv_trainer *trainer;
-    atv_batch batch = {0};
-    atv_step step;
-    int32_t *ids = random_ids((int64_t)n * length, atv_model_config(model)->vocab_size);
-    int *lengths = (int *)allocate((size_t)n, sizeof *lengths);
-    double *rates = (double *)allocate((size_t)repeats, sizeof *rates), result;
-    for (i = 0; i < n; i++) lengths[i] = length;
-    batch.ids = ids;
-    batch.lengths = lengths;
-    batch.n_seq = desc.batch = n;
-    check(atv_trainer_create(model, &desc, &trainer));
-    for (i = -1; i < repeats; i++) {
-        double started = now();
-        check(atv_trainer_accumulate(trainer, &batch));
-        check(atv_trainer_update(trainer, &step));
-        if (i >= 0) rates[i] = (double)n * length / (now() - started);
-    }
-    result = median(rates, repeats);
-    atv_trainer_destroy(trainer);
-    free(rates);
-    free(lengths);
-    free(ids);
-    return result;
-}
-
-static void show_bench(const args *a, const atv_model *model, const char *work, int batch, double value, const char *unit) {
-    const atv_config *c = atv_model_config(model);
-    atv_layer l = atv_config_layer(c, 0);
-    record r = begin(a);
-    char shape[160];
-    snprintf(shape, sizeof shape, "V=%d,C=%d,L=%d,H=%d,G=%d,S=%d,F=%d,W=%d", c->vocab_size, c->hidden_size, c->num_layers,
-             l.num_heads, l.num_key_value_heads, l.num_heads * l.head_dim, l.intermediate_size, c->window_size);
-    put_text(&r, "work", work);
-    put_text(&r, "shape", shape);
-    put_text(&r, "variant", atv_variant_name(atv_config_variant(c)));
-    put_whole(&r, "batch", batch);
-    put_whole(&r, "context", c->max_position_embeddings);
-    put_whole(&r, "threads", atv_ctx_info(ctx)->n_threads);
-    put_text(&r, "isa", atv_isa_name(atv_ctx_info(ctx)->isa));
-    put_real(&r, "value", value);
-    put_text(&r, "unit", unit);
-    finish(&r);
-}
-
-static int run_bench(const args *a) {
-    int tokens = small(a, "tokens"), repeats = small(a, "repeats"), train_batch = small(a, "train-batch");
-    int only = choice(a, "work");                           /* 0 both, 1 decode, 2 train */
-    size_t n, i;
-    int32_t *batches = list(a, "batch", &n);
-    atv_model *model;
-    for (i = 0; i < n; i++) if (batches[i] < 1) misused("--batch=%s has a 0", words(a, "batch"));
-    if (tokens >= small(a, "context")) misused("--tokens=%d leaves no prompt in --context=%d", tokens, small(a, "context"));
-    model = make_model(a, NULL);
-    for (i = 0; i < n && only != 2; i++)
-        show_bench(a, model, "decode", batches[i], bench_decode(model, batches[i], tokens, repeats), "us/token");
-    if (only != 1) show_bench(a, model, "train", train_batch, bench_train(model, train_batch, repeats), "tokens/s");
-    free(batches);
-    atv_model_destroy(model);
-    return 0;
-}
+#include "bench.h"
 
 /* ==== The tables ================================================================================================== */
 
@@ -1612,14 +1486,21 @@ static const option convert_options[] = {
 };
 
 static const option bench_options[] = {
+    {"work", CHOICE, "standard|matmul|decode|train|gpt2|variants|ragged", "standard", 0, 0,
+     "standard: matmul, decode, gpt2 (its 124M shape decoded) and train; variants: each against MHA in pairs of runs; "
+     "ragged: training batches against padded ones"},
     SHAPE,
-    {"context", WHOLE, "N", "256", 2, MANY, "where decoding ends, and the length of training sequences"},
-    {"work", CHOICE, "both|decode|train", "both", 0, 0, "what to measure"},
-    {"batch", LIST, "N,N", "1,16", 1, 64, "sequences decoded side by side"},
-    {"tokens", WHOLE, "N", "16", 1, MANY, "tokens decoded of each"},
-    {"train-batch", WHOLE, "N", "4", 1, 65536, "sequences in a training step"},
-    {"repeats", WHOLE, "N", "5", 1, 100000, "times measured; the median is told"},
-    SEED, JSON, COMMON, END
+    {"rows", LIST, "N,N", "16,32,64,512", 1, 64, "of matrix products; from 512 on also the backward's"},
+    {"batch", LIST, "N,N", "1,16,64,512", 1, 64, "sequences decoded side by side"},
+    {"context", WHOLE, "N", "256", 1, MANY, "where decoding ends"},
+    {"tokens", WHOLE, "N", NULL, 1, MANY, "decode only the last N positions of the context (default: all)"},
+    {"every", WHOLE, "N", "0", 0, MANY, "decode at every Nth of these; 0: a run has 16384 tokens at most (variants: 4096)"},
+    {"train-batch", WHOLE, "N", "16", 1, 65536, "sequences in a training step"},
+    {"length", WHOLE, "N", "512", 1, MANY, "of training sequences"},
+    {"repeats", WHOLE, "N", "0", 0, 100000, "times measured, of which the median is told; 0: what fits into a few seconds"},
+    {"data", WORDS, "PATH", NULL, 0, 0, "ragged: text with <|endoftext|> lines, or a directory with train.txt"},
+    {"tokenizer", WORDS, "DIR", NULL, 0, 0, "its tokenizer; without it one of --vocab entries is trained on the text"},
+    JSON, COMMON, END
 };
 
 static const command commands[] = {
@@ -1640,7 +1521,7 @@ static const command commands[] = {
     {"convert", "DIR", "convert DIR --out DIR [--dtype f32|bf16|f16]",
      "rewrites a model directory", convert_options, run_convert},
     {"bench", NULL, "bench [options]",
-     "time per decoded token and training tokens per second of a shape", bench_options, run_bench},
+     "products, decoding and training beside the limits of the machine", bench_options, run_bench},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
