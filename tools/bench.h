@@ -284,7 +284,7 @@ typedef struct products {
     int only;                       /* the parameter; -1: all matrices */
     int kind;                       /* 0 Y, 1 dX, 2 dW */
     int rows;
-    float *x, *y, *dw;              /* [rows,largest K] [rows,largest N] [largest N K] */
+    float *x, *y, *dw, *scratch;    /* [rows,largest K] [rows,largest N] [largest N K] [ATVI_COPY] */
 } products;
 
 static int products_has(const products *p, int i) {
@@ -302,8 +302,8 @@ static void products_once(void *job, meter *m) {
             limits_phase phase = {"matrix product", 0, 0};
             if (!products_has(p, i)) continue;
             if (p->kind == 0) atvi_linear(ctx, p->rows, N, K, p->x, w->packed, NULL, p->y, 0);
-            if (p->kind == 1) atvi_matmul(ctx, p->rows, K, N, p->y, N, 1, w->p, ATVI_PANEL, K, p->x, K, NULL, 0);
-            if (p->kind == 2) atvi_matmul(ctx, N, K, p->rows, p->y, 1, N, p->x, ATVI_PANEL, K, p->dw, K, NULL, 1);
+            if (p->kind == 1) atvi_product(ctx, p->rows, K, N, p->y, N, 1, w->p, p->x, 0, p->scratch);
+            if (p->kind == 2) atvi_product(ctx, N, K, p->rows, p->y, 1, N, p->x, p->dw, 1, p->scratch);
             phase.flops = 2.0 * p->rows * (double)N * (double)K;
             phase.bytes = 4.0 * (double)N * (double)K;
             meter_add(m, &phase, 1, 1e-9 * phase.flops);
@@ -350,6 +350,7 @@ static void bench_matmul(bench *b) {
     p.x = bench_numbers(most_rows * most_k);
     p.y = bench_numbers(most_rows * most_n);
     p.dw = bench_numbers(most_nk);
+    p.scratch = bench_numbers((int64_t)ATVI_COPY);
     for (k = 0; k < n_rows; k++) {
         p.rows = all[k];
         for (p.kind = 0; p.kind < (p.rows >= 512 ? 3 : 1); p.kind++) {
@@ -363,6 +364,7 @@ static void bench_matmul(bench *b) {
             }
         }
     }
+    atvi_free(ctx, p.scratch);
     atvi_free(ctx, p.dw);
     atvi_free(ctx, p.y);
     atvi_free(ctx, p.x);
