@@ -23,12 +23,12 @@
    mean equal documents in equal order for every variant, so that variants can be compared seed by seed.
 
    SPEED is that of the published shape (V 10000, C 384, L 2, FFN by the formula), for which trained weights do not matter:
-   time of generation / (sequences x tokens generated), picking tokens included, in the middle of the context. Rounds go A B
-   C A B C, so that a machine that slows down does so for all, and the median counts.
+   time of generation / (sequences x tokens generated), picking tokens included, in the middle of the context. Each variant
+   takes turns with the program's first, MHA, so that a machine that slows down does so for both; medians count. Beside a
+   time stands its limit: the least that arithmetic and reading take on this machine (limits.h), measured in the same turns.
 
    A row of out/rq*.csv holds both: shape, parameters and cache bytes of the published shape, which is timed, and the quality
-   of the small models trained here, whose sizes are in settings.csv. A difference is "clear" when it is more than twice the
-   spread of the seed-by-seed differences.
+   of the small models trained here, whose sizes are in settings.csv. What is a "clear" difference, stats.h says.
 
    A training run is named by a hash of all that decides its result and lives in out/runs/HASH-name/: settings.json, while it
    runs trainer.safetensors and curve.csv, at last the model and result.json. A finished run is found again, by any of the
@@ -43,6 +43,8 @@
 #endif
 #define ATTNVAR_IMPLEMENTATION
 #include "../attnvar.h"
+#include "limits.h"
+#include "stats.h"
 #include "stories.h"
 
 #include <dirent.h>
@@ -54,7 +56,9 @@
 
 /* ==== >>types ===================================================================================================== */
 
-enum { LAB_SEEDS = 3, LAB_MAX_KINDS = 32, LAB_MAX_POINTS = 4096, LAB_MAX_ROUNDS = 5 };
+enum { LAB_SEEDS = 3, LAB_MAX_KINDS = 32, LAB_MAX_POINTS = 4096, LAB_MAX_ROUNDS = 9, LAB_BATCHES = 2, LAB_LAYERS = 2 };
+
+static const int lab_batches[LAB_BATCHES] = {16, 512};     /* sequences that are timed side by side */
 
 /* What a scale trains, and how long it times. */
 typedef struct lab_scale {
@@ -69,15 +73,15 @@ typedef struct lab_scale {
     int n_pairs;                    /* of each kind at most; 0: all */
     size_t max_text;                /* bytes of DATA that are read; 0: all */
     int prompt;                     /* positions in the cache before the clock starts */
-    int tokens16, tokens512;        /* steps on the clock, with 16 and with 512 sequences */
-    int rounds;
+    int tokens[LAB_BATCHES];        /* steps on the clock in a turn */
+    int rounds;                     /* turns of each variant and MHA */
 } lab_scale;
 
 static const lab_scale lab_scales[] = {
     /*             V    C     F    T    W steps  b acc  lr  init  train valid curve every pairs  text prompt tokens rounds */
-    {"smoke",    512,  64,  176, 128,  64,   30,  8, 1, 6e-3, 0.05,   240,   20,  10,  10,  50, 1u << 20,  32,  4,  1, 1},
-    {"default", 2048,  64,  176,  64,  32, 4000,  4, 1, 6e-3, 0.05, 16000,  400, 100, 250, 200, 1u << 24, 240, 32,  5, 5},
-    {"paper",  10000, 384, 1024, 512, 256,   0, 16, 16,    0,    0, 50000, 1000, 100,  10,   0,        0, 240, 64, 16, 5},
+    {"smoke",    512,  64,  176, 128,  64,   30,  8, 1, 6e-3, 0.05,   240,   20,  10,  10,  50, 1u << 20,  32, { 4,  1}, 3},
+    {"default", 2048,  64,  176,  64,  32, 4000,  4, 1, 6e-3, 0.05, 16000,  400, 100, 250, 200, 1u << 24, 240, {24,  3}, 9},
+    {"paper",  10000, 384, 1024, 512, 256,   0, 16, 16,    0,    0, 50000, 1000, 100,  10,   0,        0, 240, {64, 16}, 9},
 };
 
 /* A variant: what it is, and what was published on it; 0 where nothing was. */
@@ -104,7 +108,14 @@ typedef struct lab_run {
     lab_point *points;
 } lab_run;
 
-typedef struct lab_stat { double mean, sd, min, max; } lab_stat;
+/* µs per token of one number of sequences: of a turn, or medians of all. attention: its part of the limit. */
+typedef struct lab_us { double took, limit, attention; } lab_us;
+
+/* The first row's are medians of all its turns, the other rows' those times their median ratios: so drift cancels. */
+typedef struct lab_speed {
+    lab_us us;
+    lab_us ratios[LAB_MAX_ROUNDS];                          /* to the first row's turn beside it; attention to its limit */
+} lab_speed;
 
 typedef struct lab_row {
     const lab_variant *variant;
@@ -113,9 +124,9 @@ typedef struct lab_row {
     atv_config shape;               /* what is timed: the published shape */
     long parameters;                /* of that shape */
     size_t kv_bytes;                /* per token, of that shape */
-    double us16, us512;
+    lab_speed speed[LAB_BATCHES];
     lab_run runs[LAB_SEEDS];
-    lab_stat loss, perplexity, pairs;                       /* pairs in % */
+    stats loss, perplexity, pairs;                          /* pairs in % */
 } lab_row;
 
 typedef struct lab_text { char *data; size_t size, room; } lab_text;
@@ -546,7 +557,7 @@ static atv_config lab_config(const lab_state *lab, const lab_variant *variant) {
     config.vocab_size = atv_tokenizer_vocab_size(lab->tokenizer);
     config.max_position_embeddings = lab->scale->context;
     config.hidden_size = lab->scale->hidden_size;
-    config.num_layers = 2;
+    config.num_layers = LAB_LAYERS;
     config.num_heads = variant->heads;
     config.window_size = lab->scale->window;
     config.initializer_range = lab->scale->init;
@@ -854,110 +865,173 @@ static double lab_free_memory(void) {
     return bytes;
 }
 
-static atv_decoder_desc lab_decoder(const lab_state *lab, int batch, int tokens) {
+/* A variant that generates: sequences that all have the same prompt in their caches, and the memory that a step reads. */
+typedef struct lab_stream {
+    atv_model *model;
+    atv_decoder *decoder;
+    atv_decode_input *inputs;       /* [batch] */
+    int32_t *ids;                   /* [batch] the next ones */
+    atv_real *logits;               /* [batch, V] */
+    limits_area *areas;
+    int batch, n_areas;
+} lab_stream;
+
+static atv_decoder_desc lab_decoder(const lab_state *lab, int which) {
     atv_decoder_desc desc = {0};
-    desc.n_seq = batch;
-    desc.max_positions = lab->prompt + 1 + tokens;
+    desc.n_seq = lab_batches[which];
+    desc.max_positions = lab->prompt + 1 + lab->scale->tokens[which];
+    desc.max_rewind = lab->scale->tokens[which];
     desc.max_chunk = lab->prompt;
     return desc;
 }
 
-/* µs per token of greedy generation by `batch` sequences, each with lab->prompt positions in its cache. */
-static double lab_generation(lab_state *lab, atv_model *model, int batch, int tokens) {
-    size_t vocab = (size_t)atv_model_config(model)->vocab_size;
-    atv_decoder_desc desc = lab_decoder(lab, batch, tokens);
-    atv_real *logits = (atv_real *)lab_alloc((size_t)batch * vocab, sizeof *logits);
-    int32_t *ids = (int32_t *)lab_alloc((size_t)(batch + lab->prompt), sizeof *ids);
-    atv_decode_input *inputs = (atv_decode_input *)lab_alloc((size_t)batch, sizeof *inputs);
+static void lab_stream_run(lab_state *lab, lab_stream *s, int tokens) {
+    size_t vocab = (size_t)atv_model_config(s->model)->vocab_size;
     atv_sampling greedy = {0};
+    for (; tokens > 0; tokens--) {
+        const atv_real *logits = s->logits;
+        lab_check(lab->ctx, atv_decode(s->decoder, s->inputs, s->batch, s->logits));
+        for (int i = 0; i < s->batch; i++, logits += vocab)
+            lab_check(lab->ctx, atv_sample(s->decoder, &greedy, NULL, logits, NULL, 0, &s->ids[i], NULL));
+    }
+}
+
+/* With the prompt and a first token generated, which touches the memory. */
+static lab_stream lab_stream_open(lab_state *lab, const lab_row *row, int which) {
+    size_t vocab = (size_t)row->shape.vocab_size;
+    atv_decoder_desc desc = lab_decoder(lab, which);
+    int32_t *prompt = (int32_t *)lab_alloc((size_t)lab->prompt, sizeof *prompt);
     atv_rng rng = {1};
-    atv_decoder *decoder;
-    double start = 0, seconds;
-
-    for (int i = 0; i < batch + lab->prompt; i++) ids[i] = (int32_t)atv_rng_below(&rng, (uint32_t)vocab);
-    lab_check(lab->ctx, atv_decoder_create(model, &desc, &decoder));
-    lab_check(lab->ctx, atv_decoder_add(decoder, &inputs[0].seq));
-    inputs[0].ids = ids + batch;
-    inputs[0].n_ids = lab->prompt;
-    lab_check(lab->ctx, atv_decode(decoder, inputs, 1, logits));
-    for (int i = 0; i < batch; i++) {
-        if (i > 0) lab_check(lab->ctx, atv_decoder_copy(decoder, inputs[0].seq, &inputs[i].seq));
-        inputs[i].ids = &ids[i];
-        inputs[i].n_ids = 1;
+    lab_stream s = {0};
+    s.batch = desc.n_seq;
+    s.ids = (int32_t *)lab_alloc((size_t)s.batch, sizeof *s.ids);
+    s.inputs = (atv_decode_input *)lab_alloc((size_t)s.batch, sizeof *s.inputs);
+    s.logits = (atv_real *)lab_alloc((size_t)s.batch * vocab, sizeof *s.logits);
+    for (int i = 0; i < s.batch; i++) s.ids[i] = (int32_t)atv_rng_below(&rng, (uint32_t)vocab);
+    for (int i = 0; i < lab->prompt; i++) prompt[i] = (int32_t)atv_rng_below(&rng, (uint32_t)vocab);
+    lab_check(lab->ctx, atv_model_create(lab->ctx, &row->shape, &s.model));
+    atv_model_init(s.model, 1);
+    lab_check(lab->ctx, atv_decoder_create(s.model, &desc, &s.decoder));
+    lab_check(lab->ctx, atv_decoder_add(s.decoder, &s.inputs[0].seq));
+    s.inputs[0].ids = prompt;
+    s.inputs[0].n_ids = lab->prompt;
+    lab_check(lab->ctx, atv_decode(s.decoder, s.inputs, 1, s.logits));
+    for (int i = 0; i < s.batch; i++) {
+        if (i > 0) lab_check(lab->ctx, atv_decoder_copy(s.decoder, s.inputs[0].seq, &s.inputs[i].seq));
+        s.inputs[i].ids = &s.ids[i];
+        s.inputs[i].n_ids = 1;
     }
-    for (int t = -1; t < tokens; t++) {                     /* step -1 warms up */
-        if (t == 0) start = lab_now();
-        lab_check(lab->ctx, atv_decode(decoder, inputs, batch, logits));
-        for (int i = 0; i < batch; i++)
-            lab_check(lab->ctx, atv_sample(decoder, &greedy, &rng, logits + (size_t)i * vocab, NULL, 0, &ids[i], NULL));
+    free(prompt);
+    lab_stream_run(lab, &s, 1);
+    s.areas = limits_areas(s.model, s.decoder, 0, &s.n_areas);
+    if (!s.areas) lab_die("no memory for a list of %d areas", s.n_areas);
+    return s;
+}
+
+static void lab_stream_close(lab_stream *s) {
+    atv_decoder_destroy(s->decoder);
+    atv_model_destroy(s->model);
+    free(s->areas);
+    free(s->logits);
+    free(s->inputs);
+    free(s->ids);
+}
+
+static lab_us lab_turn(lab_state *lab, lab_stream *s, int tokens, double flops) {
+    limits_phase phases[1 + LAB_LAYERS];                    /* matrix products, each layer's attention */
+    int first = lab->prompt + 2;                            /* positions that the first token on the clock sees */
+    int n = limits_decode_phases(atv_model_config(s->model), s->batch, first, first + tokens - 1, phases);
+    double bytes = limits_read(lab->ctx, s->areas, s->n_areas, 0.005), start;
+    lab_us us;
+    us.limit = 1e6 * limits_seconds(phases, n, flops, bytes) / s->batch;
+    us.attention = 1e6 * limits_seconds(phases + 1, n - 1, flops, bytes) / s->batch;
+    start = lab_now();
+    lab_stream_run(lab, s, tokens);
+    us.took = 1e6 * (lab_now() - start) / ((double)s->batch * tokens);
+    for (int i = 0; i < s->batch; i++) lab_check(lab->ctx, atv_decoder_cut(s->decoder, s->inputs[i].seq, first - 1));
+    return us;
+}
+
+static lab_us lab_medians(const lab_us *us, int n) {
+    double *x = (double *)lab_alloc((size_t)n, 3 * sizeof *x);
+    lab_us m;
+    for (int i = 0; i < n; i++) {
+        x[i] = us[i].took;
+        x[n + i] = us[i].limit;
+        x[2 * n + i] = us[i].attention;
     }
-    seconds = lab_now() - start;
-    atv_decoder_destroy(decoder);
-    free(inputs);
-    free(ids);
-    free(logits);
-    return 1e6 * seconds / ((double)batch * tokens);
+    m.took = stats_median(x, n).median;
+    m.limit = stats_median(x + n, n).median;
+    m.attention = stats_median(x + 2 * n, n).median;
+    free(x);
+    return m;
 }
 
-static int lab_compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double lab_median(double *x, int n) {
-    qsort(x, (size_t)n, sizeof *x, lab_compare_doubles);
-    return 0.5 * (x[(n - 1) / 2] + x[n / 2]);
-}
-
-/* Fills in us16 and us512 of all rows, round by round. */
+/* Fills in the speed of all rows: each takes turns with the first, which begins every other round. */
 static void lab_time(lab_state *lab, lab_row *rows, int n) {
     const lab_scale *s = lab->scale;
-    atv_model **models = (atv_model **)lab_alloc((size_t)n, sizeof *models);
-    double (*us)[LAB_MAX_ROUNDS] = (double (*)[LAB_MAX_ROUNDS])lab_alloc((size_t)n, sizeof *us);
-    double most = 0.75 * lab_free_memory(), start, done = 0;
-    double all = (double)n * s->rounds * (16 * s->tokens16 + 512 * s->tokens512);
-    size_t need;
+    lab_us *first = (lab_us *)lab_alloc((size_t)n * LAB_MAX_ROUNDS, sizeof *first);     /* all of the first row's */
+    double most = 0.75 * lab_free_memory(), start = lab_now(), done = 0, all = 0;
     for (int i = 0; i < n; i++) {
-        lab_check(lab->ctx, atv_model_create(lab->ctx, &rows[i].shape, &models[i]));
-        atv_model_init(models[i], 1);
-        rows[i].parameters = (long)atv_model_num_parameters(models[i]);
-    }
-    for (;; lab->prompt /= 2) {                             /* a small machine times a shorter context */
-        atv_decoder_desc desc = lab_decoder(lab, 512, s->tokens512);
-        lab_check(lab->ctx, atv_decoder_bytes(models[0], &desc, &need));         /* the first row caches the most */
-        if (most == 0 || (double)need < most || lab->prompt < 32) break;
-        fprintf(stderr, "  512 sequences would take %.1f GB: the prompt is cut in half\n", 1e-9 * (double)need);
-    }
-    start = lab_now();
-    for (int batch = 16; batch <= 512; batch += 512 - 16) {
-        int tokens = batch == 16 ? s->tokens16 : s->tokens512;
-        for (int round = 0; round < s->rounds; round++) for (int i = 0; i < n; i++) {
-            us[i][round] = lab_generation(lab, models[i], batch, tokens);
-            done += (double)batch * tokens;
-            lab_bar(lab, "timing", done / all, lab_pathf("%s, b=%d: %.1f us/token", rows[i].label, batch, us[i][round]).s,
-                    (lab_now() - start) / done * (all - done));
+        atv_model *model;
+        lab_check(lab->ctx, atv_model_create(lab->ctx, &rows[i].shape, &model));
+        rows[i].parameters = (long)atv_model_num_parameters(model);
+        for (; i == 0; lab->prompt /= 2) {                  /* a small machine times a shorter context */
+            atv_decoder_desc desc = lab_decoder(lab, LAB_BATCHES - 1);
+            size_t need;
+            lab_check(lab->ctx, atv_decoder_bytes(model, &desc, &need));        /* the first row caches the most */
+            if (most == 0 || 2 * (double)need < most || lab->prompt < 32) break;
+            fprintf(stderr, "  twice 512 sequences would take %.1f GB: the prompt is cut in half\n", 2e-9 * (double)need);
         }
-        for (int i = 0; i < n; i++) *(batch == 16 ? &rows[i].us16 : &rows[i].us512) = lab_median(us[i], s->rounds);
+        atv_model_destroy(model);
+    }
+    for (int w = 0; w < LAB_BATCHES; w++) all += 2.0 * (n - 1) * s->rounds * lab_batches[w] * s->tokens[w];
+    for (int w = 0; w < LAB_BATCHES; w++) {
+        lab_stream base = lab_stream_open(lab, &rows[0], w);
+        lab_us *turn = first;
+        for (int i = 1; i < n; i++) {
+            lab_stream own = lab_stream_open(lab, &rows[i], w);
+            for (int round = 0; round < s->rounds; round++, turn++) {
+                double flops = limits_flops(lab->ctx, 0.005);
+                lab_us us = {0}, *ratio = &rows[i].speed[w].ratios[round], *one = &rows[0].speed[w].ratios[round];
+                for (int half = 0; half < 2; half++) {
+                    if ((half + round) % 2 == 0) *turn = lab_turn(lab, &base, s->tokens[w], flops);
+                    else us = lab_turn(lab, &own, s->tokens[w], flops);
+                }
+                ratio->took = us.took / turn->took;
+                ratio->limit = us.limit / turn->limit;
+                ratio->attention = us.attention / turn->limit;
+                one->took = one->limit = 1;
+                done += 2.0 * lab_batches[w] * s->tokens[w];
+                lab_bar(lab, "timing", done / all, lab_pathf("%s, b=%d: %.1f us/token", rows[i].label, lab_batches[w],
+                                                             us.took).s, (lab_now() - start) / done * (all - done));
+            }
+            lab_stream_close(&own);
+        }
+        rows[0].speed[w].us = lab_medians(first, (n - 1) * s->rounds);
+        for (int i = 1; i < n; i++) {
+            lab_us ratio = lab_medians(rows[i].speed[w].ratios, s->rounds), *us = &rows[i].speed[w].us;
+            us->took = ratio.took * rows[0].speed[w].us.took;
+            us->limit = ratio.limit * rows[0].speed[w].us.limit;
+            us->attention = ratio.attention * rows[0].speed[w].us.limit;
+        }
+        lab_stream_close(&base);
     }
     lab_say(lab, lab_pathf("  timing took %s", lab_duration(lab_now() - start).s).s, 1);
-    for (int i = 0; i < n; i++) atv_model_destroy(models[i]);
-    free(us);
-    free(models);
+    free(first);
+}
+
+/* How many times a base's time a row takes, in the median of the turns; limit: how many times it would at the limits. */
+static stats_range lab_ratio(const lab_state *lab, const lab_row *row, const lab_row *base, int which, int limit) {
+    double x[LAB_MAX_ROUNDS];
+    for (int k = 0; k < lab->scale->rounds; k++) {
+        const lab_us *a = &base->speed[which].ratios[k], *b = &row->speed[which].ratios[k];
+        x[k] = limit ? b->limit / a->limit : b->took / a->took;
+    }
+    return stats_median(x, lab->scale->rounds);
 }
 
 /* ==== >>measure =================================================================================================== */
-
-static lab_stat lab_stats(const double *x, int n) {
-    lab_stat s = {0, 0, x[0], x[0]};
-    for (int i = 0; i < n; i++) {
-        s.mean += x[i] / n;
-        s.min = ATVI_MIN(s.min, x[i]);
-        s.max = ATVI_MAX(s.max, x[i]);
-    }
-    for (int i = 0; i < n; i++) s.sd += (x[i] - s.mean) * (x[i] - s.mean) / (n - 1);
-    s.sd = sqrt(s.sd);
-    return s;
-}
 
 /* The usual 8 heads go without saying. */
 static void lab_name(lab_row *row) {
@@ -982,7 +1056,7 @@ static void lab_plan(lab_state *lab, lab_row *rows, int n) {
     const lab_scale *s = lab->scale;
     const atv_config *config = &rows[0].config;
     double weights = (double)config->hidden_size * (config->vocab_size + 8 * config->hidden_size + 4 * s->ffn_base);
-    double per_token, step, evaluation, timed;
+    double per_token, step, evaluation, timed = 0;
     int begun = 0;
     for (int i = 0; i < n; i++) for (int k = 0; k < LAB_SEEDS; k++) {
         lab_run *run = &rows[i].runs[k];
@@ -1014,7 +1088,7 @@ static void lab_plan(lab_state *lab, lab_row *rows, int n) {
     step = (double)lab->train_tokens / lab->train.n_docs * s->batch * s->accumulate * per_token;
     evaluation = (double)lab->valid_tokens / lab->valid.n_docs * s->n_curve * lab->steps / s->every;
     evaluation = (evaluation + (double)lab->valid_tokens + 60.0 * (double)lab->n_pairs) * per_token / 3;
-    timed = (double)n * s->rounds * (16 * (s->tokens16 + 1) + 512 * (s->tokens512 + 1));
+    for (int w = 0; w < LAB_BATCHES; w++) timed += 2.0 * (n - 1) * s->rounds * lab_batches[w] * (s->tokens[w] + 0.5);
     lab->speed_seconds = 0.5 * n + timed * 1.5 * 6.6e6 / weights * per_token / 3;
     printf("  estimate  %s to train at %.1f k tokens/s, ", lab_duration(lab->steps_left * step + lab->n_left * evaluation).s,
            1e-3 / per_token);
@@ -1058,9 +1132,9 @@ static void lab_measure(lab_state *lab, const lab_variant *variants, int n, lab_
             perplexity[k] = rows[i].runs[k].perplexity;
             pairs[k] = 100 * rows[i].runs[k].pairs;
         }
-        rows[i].loss = lab_stats(loss, LAB_SEEDS);
-        rows[i].perplexity = lab_stats(perplexity, LAB_SEEDS);
-        rows[i].pairs = lab_stats(pairs, LAB_SEEDS);
+        rows[i].loss = stats_of(loss, LAB_SEEDS);
+        rows[i].perplexity = stats_of(perplexity, LAB_SEEDS);
+        rows[i].pairs = stats_of(pairs, LAB_SEEDS);
     }
     lab_time(lab, rows, n);
 }
@@ -1090,40 +1164,51 @@ static void lab_table(const lab_state *lab, const lab_row *rows, int n) {
         printf("%8s%7s\n", lab_published(r->variant->pub_blimp, 1).s, lab_published(r->variant->pub_glue, 1).s);
     }
 
-    printf("\nSpeed: V 10000, C 384, L 2, fp32, %d threads (%s), from position %d on. Median of %d rounds.\n",
-           lab->n_threads, lab->isa, lab->prompt, s->rounds);
-    printf("%-18s   %15s   %10s   %8s   %15s   %21s\n", "", "", "", "KV cache", "us per token", "published (Python, GPU)");
-    printf("%-18s   %2s %2s %3s %5s   %10s   %8s   %7s%8s   %7s%8s%8s\n", "", "H", "G", "S", "FFN", "parameters", "B/token",
-           "b=16", "b=512", "FFN", "b=16", "b=512");
+    printf("\nSpeed: V 10000, C 384, L 2, fp32, %d threads (%s), from position %d on. Medians of %d turns with %s. limit: "
+           "the\nleast that arithmetic and reading can take on this machine, matrix products and attention added up.\n",
+           lab->n_threads, lab->isa, lab->prompt + 1, s->rounds, rows[0].label);
+    printf("%-18s   %15s   %10s   %8s   %15s %15s   %23s\n", "", "", "", "KV cache", "us/token, b=16", "us/token, b=512",
+           "published (Python, GPU)");
+    printf("%-18s   %2s %2s %3s %5s   %10s   %8s   %7s%8s %7s%8s   %7s%8s%8s\n", "", "H", "G", "S", "FFN", "parameters",
+           "B/token", "took", "limit", "took", "limit", "FFN", "b=16", "b=512");
     for (int i = 0; i < n; i++) {
         const lab_row *r = &rows[i];
         const atv_config *c = &r->shape;
-        printf("%-18s   %2d %2d %3d %5d   %10ld   %8lu   %7.1f%8.1f   ", r->label, c->num_heads, c->num_key_value_heads,
-               c->kqv_size, c->intermediate_size, r->parameters, (unsigned long)r->kv_bytes, r->us16, r->us512);
-        printf("%7d%8s%8s\n", r->variant->pub_ffn, lab_published(r->variant->pub_us16, 2).s,
+        printf("%-18s   %2d %2d %3d %5d   %10ld   %8lu  ", r->label, c->num_heads, c->num_key_value_heads, c->kqv_size,
+               c->intermediate_size, r->parameters, (unsigned long)r->kv_bytes);
+        for (int w = 0; w < LAB_BATCHES; w++) printf(" %7.1f%8.1f", r->speed[w].us.took, r->speed[w].us.limit);
+        printf("   %7d%8s%8s\n", r->variant->pub_ffn, lab_published(r->variant->pub_us16, 2).s,
                lab_published(r->variant->pub_us512, 2).s);
     }
     printf("\n");
 }
 
-/* A mean difference of the seeds, and whether it is more than twice their standard deviation. */
-static lab_path lab_difference(const double *x, int decimals, const char *unit) {
-    lab_stat s = lab_stats(x, LAB_SEEDS);
+/* A mean difference of the seeds, and whether it is clear. */
+static lab_path lab_difference(const double *base, const double *own, int decimals, const char *unit) {
+    stats s = stats_difference(base, own, LAB_SEEDS);
     return lab_pathf("%+.*f ± %.*f%s (%s)", decimals, s.mean, decimals, s.sd, unit,
-                     fabs(s.mean) > 2 * s.sd ? "clear" : "within the spread");
+                     stats_clear(s) ? "clear" : "within the spread");
 }
 
-/* What one variant saves against another and what it pays for that, compared seed by seed. */
+/* What one variant saves against another and what it pays for that, turn by turn and seed by seed. */
 static void lab_reading(const lab_state *lab, const lab_row *row, const lab_row *base) {
-    double loss[LAB_SEEDS], pairs[LAB_SEEDS];
+    double loss[2][LAB_SEEDS], pairs[2][LAB_SEEDS];
     for (int k = 0; k < LAB_SEEDS; k++) {
-        loss[k] = row->runs[k].loss - base->runs[k].loss;
-        pairs[k] = 100 * (row->runs[k].pairs - base->runs[k].pairs);
+        loss[0][k] = base->runs[k].loss;
+        loss[1][k] = row->runs[k].loss;
+        pairs[0][k] = 100 * base->runs[k].pairs;
+        pairs[1][k] = 100 * row->runs[k].pairs;
     }
-    printf("%s against %s: %.3g %% of the cache, %.0f %% of the time at b=16, %.0f %% at b=512; loss %s", row->label,
-           base->label, 100.0 * (double)row->kv_bytes / (double)base->kv_bytes, 100 * row->us16 / base->us16,
-           100 * row->us512 / base->us512, lab_difference(loss, 3, "").s);
-    if (lab->n_kinds) printf("; pairs %s", lab_difference(pairs, 1, " points").s);
+    printf("%s against %s: %.3g %% of the cache", row->label, base->label,
+           100.0 * (double)row->kv_bytes / (double)base->kv_bytes);
+    for (int w = 0; w < LAB_BATCHES; w++) {
+        stats_range took = lab_ratio(lab, row, base, w, 0);
+        printf("%s %.0f %% (%.0f..%.0f) of the time at b=%d where the limits allow %.0f %%", w ? ";" : ",",
+               100 * took.median, 100 * took.lo, 100 * took.hi, lab_batches[w],
+               100 * lab_ratio(lab, row, base, w, 1).median);
+    }
+    printf("; loss %s", lab_difference(loss[0], loss[1], 3, "").s);
+    if (lab->n_kinds) printf("; pairs %s", lab_difference(pairs[0], pairs[1], 1, " points").s);
     printf(".\n");
 }
 
@@ -1195,8 +1280,8 @@ static void lab_save_settings(const lab_state *lab) {
     lab_number(&t, "lr", recipe.has_learning_rate ? recipe.learning_rate : 1e-3);
     lab_number(&t, "seeds", LAB_SEEDS);
     lab_setting(&t, "speed_shape", "V 10000, C 384, L 2, fp32");
-    lab_setting(&t, "speed_positions", lab_pathf("%d to %d at b=16, to %d at b=512", lab->prompt, lab->prompt + s->tokens16,
-                                                 lab->prompt + s->tokens512).s);
+    lab_setting(&t, "speed_positions", lab_pathf("%d to %d at b=16, to %d at b=512", lab->prompt + 1,
+                                                 lab->prompt + s->tokens[0], lab->prompt + s->tokens[1]).s);
     lab_number(&t, "speed_rounds", s->rounds);
 #if defined(__clang__)
     lab_setting(&t, "compiler", __VERSION__);
@@ -1227,19 +1312,30 @@ static lab_text lab_other_lines(const char *path, const char *header, const lab_
 /* A field: a number, or nothing. */
 static void lab_field(lab_text *text, double x, int there) { lab_print(text, there ? ",%.9g" : ",", x); }
 
+/* A field of numbers with spaces between them. */
+static void lab_list(lab_text *text, const double *x, int n) {
+    lab_print(text, ",");
+    for (int i = 0; i < n; i++) lab_print(text, "%s%.9g", i ? " " : "", x[i]);
+}
+
 static void lab_save(const lab_state *lab, const lab_row *rows, int n) {
     lab_path path = lab_pathf("%s/%s.csv", lab->out, lab->program), curves = lab_pathf("%s/curves.csv", lab->out);
     lab_path pairs = lab_pathf("%s/pairs.csv", lab->out);
+    const lab_scale *s = lab->scale;
     lab_text t = {0};
     int has_pairs = lab->n_kinds > 0;
 
     lab_save_settings(lab);
     lab_print(&t, "program,variant,label,heads,kv_heads,kqv_size,ffn,group_proportion,kqv_proportion,params,"
                   "kv_bytes_per_token,seeds,loss_mean,loss_sd,ppl_mean,pairs_mean,pairs_sd,us_b16,us_b512,"
-                  "pub_ffn,pub_blimp,pub_glue,pub_us_b16,pub_us_b512,loss_min,loss_max,pairs_min,pairs_max\n");
+                  "pub_ffn,pub_blimp,pub_glue,pub_us_b16,pub_us_b512,loss_min,loss_max,pairs_min,pairs_max,"
+                  "limit_us_b16,limit_us_b512,limit_attention_us_b16,limit_attention_us_b512,ratio_b16,ratio_b16_lo,"
+                  "ratio_b16_hi,ratio_b512,ratio_b512_lo,ratio_b512_hi,limit_ratio_b16,limit_ratio_b512,"
+                  "loss_seeds,pairs_seeds,ratio_b16_turns,ratio_b512_turns\n");
     for (int i = 0; i < n; i++) {
         const lab_row *r = &rows[i];
         const lab_variant *v = r->variant;
+        double loss[LAB_SEEDS], score[LAB_SEEDS];
         lab_print(&t, "%s,%s,", lab->program, r->id);
         lab_csv_string(&t, r->label);
         lab_print(&t, ",%d,%d,%d,%d,%g,%g,%ld,%lu,%d", r->shape.num_heads, r->shape.num_key_value_heads, r->shape.kqv_size,
@@ -1247,7 +1343,7 @@ static void lab_save(const lab_state *lab, const lab_row *rows, int n) {
         lab_print(&t, ",%.9g,%.9g,%.9g", r->loss.mean, r->loss.sd, r->perplexity.mean);
         lab_field(&t, r->pairs.mean, has_pairs);
         lab_field(&t, r->pairs.sd, has_pairs);
-        lab_print(&t, ",%.6g,%.6g,%d", r->us16, r->us512, v->pub_ffn);
+        lab_print(&t, ",%.6g,%.6g,%d", r->speed[0].us.took, r->speed[1].us.took, v->pub_ffn);
         lab_field(&t, v->pub_blimp, v->pub_blimp > 0);
         lab_field(&t, v->pub_glue, v->pub_glue > 0);
         lab_field(&t, v->pub_us16, v->pub_us16 > 0);
@@ -1255,6 +1351,24 @@ static void lab_save(const lab_state *lab, const lab_row *rows, int n) {
         lab_print(&t, ",%.9g,%.9g", r->loss.min, r->loss.max);
         lab_field(&t, r->pairs.min, has_pairs);
         lab_field(&t, r->pairs.max, has_pairs);
+        for (int k = 0; k < LAB_SEEDS; k++) {
+            loss[k] = r->runs[k].loss;
+            score[k] = 100 * r->runs[k].pairs;
+        }
+        for (int w = 0; w < LAB_BATCHES; w++) lab_field(&t, r->speed[w].us.limit, 1);
+        for (int w = 0; w < LAB_BATCHES; w++) lab_field(&t, r->speed[w].us.attention, 1);
+        for (int w = 0; w < LAB_BATCHES; w++) {
+            stats_range ratio = lab_ratio(lab, r, &rows[0], w, 0);
+            lab_print(&t, ",%.6g,%.6g,%.6g", ratio.median, ratio.lo, ratio.hi);
+        }
+        for (int w = 0; w < LAB_BATCHES; w++) lab_field(&t, lab_ratio(lab, r, &rows[0], w, 1).median, 1);
+        lab_list(&t, loss, LAB_SEEDS);
+        lab_list(&t, score, has_pairs ? LAB_SEEDS : 0);
+        for (int w = 0; w < LAB_BATCHES; w++) {
+            double ratios[LAB_MAX_ROUNDS];
+            for (int k = 0; k < s->rounds; k++) ratios[k] = r->speed[w].ratios[k].took;
+            lab_list(&t, ratios, s->rounds);
+        }
         lab_print(&t, "\n");
     }
     lab_write(path.s, &t);

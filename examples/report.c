@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "stats.h"
 #include "svg.h"
 
 #define MAX_VARIANTS 40
@@ -123,11 +124,24 @@ static double csv_number(const csv *t, int row, const char *column) {
     return isfinite(x) ? x : NAN;
 }
 
+/* Numbers with spaces between them. */
+static void csv_list(const csv *t, int row, const char *column, double *x, int *n, int max) {
+    const char *s = csv_text(t, row, column);
+    char *end;
+    for (*n = 0; *s && *n < max; s = end + strspn(end, " ")) {
+        x[(*n)++] = strtod(s, &end);
+        if (end == s || !strchr(" ", *end)) fail("%s: row %d: %s=%s is not a list of numbers", t->path, row + 1, column, s);
+    }
+}
+
 /* ---- >>numbers --------------------------------------------------------------------------------------------------- */
 
 #define NUMBERS(X) X(heads) X(kv_heads) X(kqv_size) X(ffn) X(group_proportion) X(kqv_proportion) X(params) \
     X(kv_bytes_per_token) X(seeds) X(loss_mean) X(loss_sd) X(ppl_mean) X(pairs_mean) X(pairs_sd) X(us_b16) X(us_b512) \
-    X(pub_ffn) X(pub_blimp) X(pub_glue) X(pub_us_b16) X(pub_us_b512)
+    X(pub_ffn) X(pub_blimp) X(pub_glue) X(pub_us_b16) X(pub_us_b512) X(limit_us_b16) X(limit_us_b512) \
+    X(limit_attention_us_b16) X(limit_attention_us_b512) X(limit_ratio_b16) X(limit_ratio_b512)
+
+typedef struct { double x[MAX_SEEDS]; int n; } list;
 
 typedef struct {
     const char *variant, *label;
@@ -135,6 +149,7 @@ typedef struct {
 #define X(name) double name;
     NUMBERS(X)
 #undef X
+    list loss_seeds, pairs_seeds, ratio_b16_turns, ratio_b512_turns;
 } result;
 
 typedef struct { result *r; int n, run; csv t; } question;  /* run: its file has rows; t: owns the names */
@@ -164,6 +179,9 @@ static question question_read(const char *dir, const char *name) {
 #define X(column) r->column = csv_number(&q.t, i + 1, #column);
         NUMBERS(X)
 #undef X
+#define LIST(column) csv_list(&q.t, i + 1, #column, r->column.x, &r->column.n, MAX_SEEDS);
+        LIST(loss_seeds) LIST(pairs_seeds) LIST(ratio_b16_turns) LIST(ratio_b512_turns)
+#undef LIST
     }
     return q;
 }
@@ -205,6 +223,7 @@ static const char *grouped(double x, char s[32]) {          /* 4,829,184 */
 
 typedef struct {
     double x, y, sd;
+    double limit_x, limit_y;                                /* where the limits would have it; NAN: nowhere */
     int family, series;                                     /* marks of one series that follow each other are joined */
     char label[32], tip[240];
 } mark;
@@ -283,6 +302,8 @@ static void draw_chart(FILE *f, const chart *c, const mark *all, int n_all) {
         double sd = m[i].sd > 0 ? m[i].sd : 0;
         x_lo = fmin(x_lo, m[i].x); x_hi = fmax(x_hi, m[i].x);
         y_lo = fmin(y_lo, m[i].y - sd); y_hi = fmax(y_hi, m[i].y + sd);
+        x_lo = fmin(x_lo, m[i].limit_x); x_hi = fmax(x_hi, m[i].limit_x);
+        y_lo = fmin(y_lo, m[i].limit_y); y_hi = fmax(y_hi, m[i].limit_y);
     }
     if (isfinite(c->line)) { y_lo = fmin(y_lo, c->line); y_hi = fmax(y_hi, c->line); }
     if (c->bars) y_lo = 0, y_hi *= 1.1; else { double d = (y_hi - y_lo) * .08; y_lo -= d; y_hi += d; }
@@ -324,6 +345,14 @@ static void draw_chart(FILE *f, const chart *c, const mark *all, int n_all) {
         if (c->bars) dot.y0 = y, dot.y1 = bottom;
         weight[n_taken] = 4; taken[n_taken++] = dot;
         weight[n_taken] = 4; taken[n_taken++] = error;
+        if (isfinite(m[i].limit_y)) {
+            double lx = PX(m[i].limit_x), ly = PY(m[i].limit_y);
+            box b = { lx - 5, ly - 3, lx + 5, ly + 3 };
+            weight[n_taken] = 1.5; taken[n_taken++] = b;
+            if (!c->bars && i + 1 < n && m[i + 1].series == m[i].series && isfinite(m[i + 1].limit_y))
+                fprintf(f, "<path class=\"limit f%d\" d=\"M%.1f %.1fL%.1f %.1f\"/>", m[i + 1].family, lx, ly,
+                        PX(m[i + 1].limit_x), PY(m[i + 1].limit_y));
+        }
         if (i + 1 == n || m[i + 1].series != m[i].series || c->bars || m[i].series < 0) continue;
         double dx = PX(m[i + 1].x) - x, dy = PY(m[i + 1].y) - y;
         fprintf(f, "<path class=\"join f%d\" d=\"M%.1f %.1fl%.1f %.1f\"/>", m[i + 1].family, x, y, dx, dy);
@@ -339,6 +368,8 @@ static void draw_chart(FILE *f, const chart *c, const mark *all, int n_all) {
         tip(f, m[i].tip);
         if (c->bars)
             fprintf(f, "<rect class=\"bar\" x=\"%.1f\" y=\"%.1f\" width=\"30\" height=\"%.1f\"/>", x - 15, y, bottom - y);
+        if (c->bars && isfinite(m[i].limit_y))
+            fprintf(f, "<path class=\"limit\" d=\"M%.1f %.1fh44\"/>", x - 22, PY(m[i].limit_y));
         if (m[i].sd > 0) {
             double a = PY(m[i].y - m[i].sd), b = PY(m[i].y + m[i].sd);
             fprintf(f, "<path class=\"spread\" d=\"M%.1f %.1fV%.1fM%.1f %.1fh8M%.1f %.1fh8\"/>",
@@ -383,19 +414,20 @@ static void draw_chart(FILE *f, const chart *c, const mark *all, int n_all) {
 /* What is measured: own or published, quality or time. */
 typedef struct {
     const char *title, *better, *tip;
-    size_t value, sd;                                       /* offsets into a result; sd 0: none */
+    size_t value, sd, limit;                                /* offsets into a result; 0: none */
+    size_t each;                                            /* of the list with every seed's */
     int digits;                                             /* -1: as a time */
 } measure;
 #define AT(field) offsetof(result, field)
 static const measure measures[2][4] = {
-    { { "Held-out loss", "↓ better", "held-out loss", AT(loss_mean), AT(loss_sd), 3 },
-      { "Minimal pairs (%)", "↑ better", "minimal pairs %", AT(pairs_mean), AT(pairs_sd), 1 },
-      { "µs per token, b = 16", "↓ faster", "µs/token at b=16", AT(us_b16), 0, -1 },
-      { "µs per token, b = 512", "↓ faster", "µs/token at b=512", AT(us_b512), 0, -1 } },
-    { { "GLUE (%)", "↑ better", "GLUE %", AT(pub_glue), 0, 1 },
-      { "BLiMP (%)", "↑ better", "BLiMP %", AT(pub_blimp), 0, 1 },
-      { "µs per token, b = 16", "↓ faster", "µs/token at b=16", AT(pub_us_b16), 0, -1 },
-      { "µs per token, b = 512", "↓ faster", "µs/token at b=512", AT(pub_us_b512), 0, -1 } },
+    { { "Held-out loss", "↓ better", "held-out loss", AT(loss_mean), AT(loss_sd), 0, AT(loss_seeds), 3 },
+      { "Minimal pairs (%)", "↑ better", "minimal pairs %", AT(pairs_mean), AT(pairs_sd), 0, AT(pairs_seeds), 1 },
+      { "µs per token, b = 16", "↓ faster", "µs/token at b=16", AT(us_b16), 0, AT(limit_us_b16), 0, -1 },
+      { "µs per token, b = 512", "↓ faster", "µs/token at b=512", AT(us_b512), 0, AT(limit_us_b512), 0, -1 } },
+    { { "GLUE (%)", "↑ better", "GLUE %", AT(pub_glue), 0, 0, 0, 1 },
+      { "BLiMP (%)", "↑ better", "BLiMP %", AT(pub_blimp), 0, 0, 0, 1 },
+      { "µs per token, b = 16", "↓ faster", "µs/token at b=16", AT(pub_us_b16), 0, 0, 0, -1 },
+      { "µs per token, b = 512", "↓ faster", "µs/token at b=512", AT(pub_us_b512), 0, 0, 0, -1 } },
 };
 enum { LOSS, PAIRS, US16, US512 };
 
@@ -414,8 +446,9 @@ static mark make_mark(const result *r, const measure *q, double x, int series) {
     char v[24];
     int used;
     memset(&m, 0, sizeof m);
-    m.x = x;
+    m.x = m.limit_x = x;
     m.y = value_of(r, q->value);
+    m.limit_y = q->limit ? value_of(r, q->limit) : NAN;
     m.sd = q->sd ? value_of(r, q->sd) : NAN;
     m.family = r->family;
     m.series = series;
@@ -423,10 +456,12 @@ static mark make_mark(const result *r, const measure *q, double x, int series) {
     snprintf(m.label, sizeof m.label, "%s", v);
     used = snprintf(m.tip, sizeof m.tip, "%.60s: %s %s", r->label, q->tip, v);
     if (m.sd >= 0) snprintf(m.tip + used, sizeof m.tip - (size_t)used, " ± %.*f (%.0f seeds)", q->digits, m.sd, r->seeds);
+    if (m.limit_y > 0) snprintf(m.tip + used, sizeof m.tip - (size_t)used, ", limit %s", micros(m.limit_y, v));
     return m;
 }
 
-static const char *const whose[2] = { "This machine", "Published: a Python implementation on a GPU" };
+static const char *const whose[2] = { "This machine. Dotted: the least time that its limits allow",
+                                      "Published: a Python implementation on a GPU" };
 
 static void row_open(FILE *f, int published) { fprintf(f, "<h4>%s</h4><div class=\"panels\">\n", whose[published]); }
 
@@ -497,6 +532,7 @@ static void figure_4(FILE *f, const question *q) {
                 size_t used;
                 if (!r) continue;
                 m[n] = make_mark(r, &measures[p][y_of[k]], value_of(r, x->value), s);
+                if (x->limit) { m[n].limit_x = value_of(r, x->limit); m[n].limit_y = m[n].y; }
                 value_text(x, m[n].x, v);
                 used = strlen(m[n].tip);
                 snprintf(m[n].tip + used, sizeof m[n].tip - used, ", %s %s", x->tip, v);
@@ -549,9 +585,10 @@ static void whole(char s[64], double x) { if (isnan(x)) strcpy(s, "?"); else snp
 
 static void table(FILE *f, const question *q) {
     fputs("<div class=\"wide\"><table class=\"full\"><thead><tr><th></th><th colspan=\"6\">published shape</th><th "
-          "colspan=\"5\">this machine</th><th colspan=\"5\" class=\"pub\">published (Python, GPU)</th></tr>\n"
+          "colspan=\"7\">this machine</th><th colspan=\"5\" class=\"pub\">published (Python, GPU)</th></tr>\n"
           "<tr><th>variant</th><th>H</th><th>G</th><th>S</th><th>FFN</th><th>parameters</th><th>cache bytes/token</th><th>"
-          "held-out loss</th><th>perplexity</th><th>pairs %</th><th>µs b=16</th><th>µs b=512</th><th class=\"pub\">"
+          "held-out loss</th><th>perplexity</th><th>pairs %</th><th>µs b=16</th><th>limit</th><th>µs b=512</th><th>limit"
+          "</th><th class=\"pub\">"
           "FFN</th><th class=\"pub\">BLiMP %</th><th class=\"pub\">GLUE %</th><th class=\"pub\">µs b=16</th><th "
           "class=\"pub\">µs b=512</th></tr></thead><tbody>\n", f);
     for (int i = 0; i < q->n; i++) {
@@ -567,8 +604,10 @@ static void table(FILE *f, const question *q) {
         with_spread(s, r->loss_mean, r->loss_sd, 3); cell(f, "own", s);
         with_spread(s, r->ppl_mean, NAN, 2); cell(f, "", s);
         with_spread(s, r->pairs_mean, r->pairs_sd, 1); cell(f, "own", s);
-        cell(f, "", micros(r->us_b16, s));
-        cell(f, "", micros(r->us_b512, s));
+        cell(f, "own", micros(r->us_b16, s));
+        cell(f, "pale", micros(r->limit_us_b16, s));
+        cell(f, "own", micros(r->us_b512, s));
+        cell(f, "pale", micros(r->limit_us_b512, s));
         whole(s, r->pub_ffn); cell(f, "pub", s);
         with_spread(s, r->pub_blimp, NAN, 1); cell(f, "pub", s);
         with_spread(s, r->pub_glue, NAN, 1); cell(f, "pub", s);
@@ -579,20 +618,64 @@ static void table(FILE *f, const question *q) {
     fputs("</tbody></table></div>\n", f);
 }
 
-/* b minus a, and whether that is more than both spreads together. Returns 1 when it is. */
+/* b minus a, seed by seed. Returns 1 when it is clear. */
 static int gap(const result *a, const result *b, const measure *q, char s[64], const char **kind) {
-    double d = value_of(b, q->value) - value_of(a, q->value), spread = value_of(a, q->sd) + value_of(b, q->sd);
+    list x, y;
+    stats d;
+    memcpy(&x, (const char *)a + q->each, sizeof x);
+    memcpy(&y, (const char *)b + q->each, sizeof y);
+    d = stats_difference(x.x, y.x, x.n < y.n ? x.n : y.n);
     *kind = "";
-    if (isnan(d)) { strcpy(s, "?"); return 0; }
-    snprintf(s, 64, "%s%.*f", d < 0 ? "−" : "+", q->digits, fabs(d));
-    if (isnan(spread)) return 0;
-    snprintf(s + strlen(s), 24, " (± %.*f)", q->digits, spread);
-    *kind = fabs(d) > spread ? "own" : "pale";
-    return fabs(d) > spread;
+    if (d.n == 0) { strcpy(s, "?"); return 0; }
+    snprintf(s, 64, "%s%.*f", d.mean < 0 ? "−" : "+", q->digits, fabs(d.mean));
+    if (d.n == 1) return 0;
+    snprintf(s + strlen(s), 24, " (± %.*f)", q->digits, d.sd);
+    *kind = stats_clear(d) ? "own" : "pale";
+    return stats_clear(d);
 }
 
-static void times(char s[64], const char *format, double a, double b) {
-    if (a > 0 && b > 0) snprintf(s, 64, format, b / a); else strcpy(s, "?");
+/* How many times a's time b takes, turn by turn. */
+static stats_range ratio_of(const list *a, const list *b) {
+    double x[MAX_SEEDS];
+    int n = a->n < b->n ? a->n : b->n;
+    for (int i = 0; i < n; i++) x[i] = b->x[i] / a->x[i];
+    return stats_median(x, n);
+}
+
+static void times(FILE *f, double x, stats_range r) {
+    char s[64];
+    if (r.hi > r.lo) snprintf(s, sizeof s, "× %.2f (%.2f–%.2f)", r.median, r.lo, r.hi);
+    else if (x > 0) snprintf(s, sizeof s, "× %.3g", x);
+    else strcpy(s, "?");
+    cell(f, "", s);
+}
+
+/* Why the variant that gains most by the limits gains what it does, with many sequences and with few. */
+static void explain(FILE *f, const question *q) {
+    const result *mha = q->n ? &q->r[0] : NULL, *best = NULL;
+    for (int i = 1; i < q->n; i++)
+        if (q->r[i].limit_ratio_b512 > 0 && (!best || q->r[i].limit_ratio_b512 < best->limit_ratio_b512)) best = &q->r[i];
+    if (!best) return;
+    fputs("<p>", f);
+    for (int few = 0; few < 2; few++) {
+        const result *of[2] = { mha, best };
+        double predicted = 1 / (few ? best->limit_ratio_b16 : best->limit_ratio_b512);
+        stats_range r = few ? ratio_of(&mha->ratio_b16_turns, &best->ratio_b16_turns)
+                            : ratio_of(&mha->ratio_b512_turns, &best->ratio_b512_turns);
+        fputs(few ? " With 16 it takes" : "With 512 sequences attention, which reads every cache, takes", f);
+        for (int k = 0; k < 2; k++) {
+            char part[24], least[24];
+            micros(few ? of[k]->limit_attention_us_b16 : of[k]->limit_attention_us_b512, part);
+            micros(few ? of[k]->limit_us_b16 : of[k]->limit_us_b512, least);
+            fprintf(f, few || k ? "%s %s of %s with " : "%s %s of the %s µs that a token needs at least with ",
+                    k ? " and" : "", part, least);
+            svg_escape(f, of[k]->label);
+        }
+        fprintf(f, ": a speed-up of %.2f is predicted, %.2f measured", predicted, 1 / r.median);
+        if (r.hi > r.lo) fprintf(f, " (%.2f–%.2f)", 1 / r.hi, 1 / r.lo);
+        fputs(".", f);
+    }
+    fputs("</p>\n", f);
 }
 
 /* Second of each pair against the first: differences of quality, ratios of time and cache. */
@@ -615,13 +698,13 @@ static void compare(FILE *f, const result *(*pairs)[2], int n) {
             all[k] += *kind != 0;
             cell(f, kind, s);
         }
-        times(s, "× %.2f", a->us_b16, b->us_b16); cell(f, "", s);
-        times(s, "× %.2f", a->us_b512, b->us_b512); cell(f, "", s);
-        times(s, "× %.3g", a->kv_bytes_per_token, b->kv_bytes_per_token); cell(f, "", s);
+        times(f, b->us_b16 / a->us_b16, ratio_of(&a->ratio_b16_turns, &b->ratio_b16_turns));
+        times(f, b->us_b512 / a->us_b512, ratio_of(&a->ratio_b512_turns, &b->ratio_b512_turns));
+        times(f, b->kv_bytes_per_token / a->kv_bytes_per_token, stats_median(NULL, 0));
         fputs("</tr>\n", f);
     }
     fputs("</tbody></table></div>\n", f);
-    if (all[0] + all[1]) fputs("<p>Larger than the spread over seeds:", f);
+    if (all[0] + all[1]) fputs("<p>Clear differences:", f);
     for (int k = 0; k < 2; k++) if (all[k])
         fprintf(f, "%s %s in %d of %d", k && all[0] ? "," : "", k ? "minimal pairs" : "held-out loss", more[k], all[k]);
     if (all[0] + all[1]) fputs(".</p>\n", f);
@@ -897,6 +980,7 @@ static const char style[] =
     ".join,.curve{stroke:var(--c);stroke-width:1.8;fill:none;opacity:.75}.curve{opacity:1}"
     ".spread{stroke:var(--c);stroke-width:1.5;fill:none}"
     ".dash{stroke:var(--c);stroke-width:1.2;stroke-dasharray:4 3;fill:none}.band{fill:var(--c);opacity:.25}"
+    ".limit{stroke:var(--c);stroke-width:1.6;stroke-dasharray:1.5 3;fill:none}.bar~.limit{stroke:var(--ink)}"
     ".behind{stroke:var(--mha);stroke-width:1.2;stroke-dasharray:3 2;fill:none;opacity:.8}"
     ".seed{fill:var(--c);opacity:.45}"
     ".halo{stroke:var(--faint);stroke-width:3;stroke-linejoin:round;paint-order:stroke}"
@@ -978,9 +1062,13 @@ int main(int argc, char **argv) {
     if (*machine) { fputs(" on ", f); svg_escape(f, machine); }
     fputs(" and set beside the published figures. All variants of a question have the same number of parameters: what the "
           "attention gives up, the feed-forward layers get.</p>\n<p class=\"quiet\">Own figures are means over seeds; ± "
-          "and error bars are one standard deviation over seeds. Behind a difference between two variants stand both "
-          "deviations added up, and a difference larger than that is set in bold. The published figures come from a "
-          "Python implementation on a GPU and other tasks (BLiMP, GLUE): compare the shape of the curves, not the "
+          "and error bars are one standard deviation over seeds. Two variants are compared seed by seed, as equal seeds "
+          "mean equal documents: behind a difference stands the standard deviation of the single differences, and one of "
+          "more than twice that is clear and set in bold. Times are compared in turns, and behind a ratio of times stands "
+          "an interval that holds the true median in nine of ten cases (from five turns on). A limit is the least time that "
+          "the work can take on this machine: of matrix products and attention each, the longer of arithmetic at its peak "
+          "and reading at its rate, both measured in the same turns. The published figures come from a Python "
+          "implementation on a GPU and other tasks (BLiMP, GLUE): compare the shape of the curves, not the "
           "numbers. Point at a mark to read it.</p>\n", f);
 
     fputs("<nav>", f);
@@ -1025,6 +1113,7 @@ int main(int argc, char **argv) {
             gaps[k][1] = find(&q[0], SVG_GQA, cuts[k], 0);
         }
         compare(f, gaps, 4);
+        explain(f, &q[0]);
         fputs("<h3>Figure 3, redrawn: quality and speed against the group proportion</h3>\n", f);
         figure_3(f, &q[0]);
         table(f, &q[0]);
@@ -1036,6 +1125,7 @@ int main(int argc, char **argv) {
             gaps[k][1] = find(&q[1], SVG_GQA, .75, 4 << k);
         }
         compare(f, gaps, 3);
+        explain(f, &q[1]);
         fputs("<h3>Quality against the number of heads</h3>\n", f);
         figure_heads(f, &q[1]);
         table(f, &q[1]);
@@ -1047,6 +1137,7 @@ int main(int argc, char **argv) {
             gaps[k][1] = find(&q[2], SVG_KQV, cuts[k], 0);
         }
         compare(f, gaps, 4);
+        explain(f, &q[2]);
         fputs("<h3>Figure 4, redrawn: quality against speed, from MHA down to an eighth of the cache</h3>\n", f);
         figure_4(f, &q[2]);
         table(f, &q[2]);
@@ -1056,6 +1147,7 @@ int main(int argc, char **argv) {
         const result *both = find(&q[3], SVG_COMBINED, .5, 0);
         const result *gaps[3][2] = { { gqa, both }, { kqv, both }, { gqa, kqv } };
         compare(f, gaps, 3);
+        explain(f, &q[3]);
         fputs("<h3>Figure 5, redrawn: three ways to a quarter of the cache</h3>\n", f);
         figure_5(f, &q[3], mha);
         table(f, &q[3]);

@@ -3,8 +3,8 @@
  * Claim    Fewer key/value heads cut the KV cache in proportion. The FFN is widened to the same number of parameters, so a
  *          step does no less arithmetic, and the gain is in large batches, where memory has to bring the cache.
  * Command  mkdir -p build && cc -O2 -o build/rq1_1 examples/rq1_1_group_ratio.c -lm -lpthread && build/rq1_1
- * Prints   quality and speed of GQA with 1, .75, .5, .25 and .125 of 8 key/value heads, the published figures beside them.
- *          Writes out/rq1_1.csv, curves.csv, pairs.csv, settings.csv.
+ * Prints   quality and speed of GQA with 1, .75, .5, .25 and .125 of 8 key/value heads, the limits of this machine and the
+ *          published figures beside them. Writes out/rq1_1.csv, curves.csv, pairs.csv, settings.csv.
  * Takes    about 3 minutes on two cores; its training runs (in out/runs) are found again next time. SCALE=smoke: seconds.
  *
  * lab.h has the settings (SCALE, DATA, TOKENIZER, PAIRS, OUT, THREADS) and how quality and speed are measured. */

@@ -3,8 +3,8 @@
  * Question Three quarters of the key/value heads, for 4, 8 and 16 query heads of the same total width: is the loss of
  *          quality against MHA with as many heads the same, and does the number of heads itself matter more?
  * Command  mkdir -p build && cc -O2 -o build/rq1_2 examples/rq1_2_num_heads.c -lm -lpthread && build/rq1_2
- * Prints   quality and speed of MHA and of GQA .75 with 4, 8 and 16 heads, the published figures beside them.
- *          Writes out/rq1_2.csv, curves.csv, pairs.csv, settings.csv.
+ * Prints   quality and speed of MHA and of GQA .75 with 4, 8 and 16 heads, the limits of this machine and the published
+ *          figures beside them. Writes out/rq1_2.csv, curves.csv, pairs.csv, settings.csv.
  * Takes    two to three minutes on two cores after rq1_1, whose runs of MHA and GQA .75 it finds; SCALE=smoke seconds.
  *
  * lab.h has the settings (SCALE, DATA, TOKENIZER, PAIRS, OUT, THREADS) and how quality and speed are measured. */

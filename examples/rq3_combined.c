@@ -3,7 +3,7 @@
  * Question A quarter of MHA's KV cache can be had by sharing (GQA .25), by narrower heads (KQV .25), or by half of each
  *          (COMBINED .5/.5: 4 key/value heads, all heads half as wide). Which of the three costs least?
  * Command  mkdir -p build && cc -O2 -o build/rq3 examples/rq3_combined.c -lm -lpthread && build/rq3
- * Prints   quality and speed of the three and of MHA, the published figures beside them.
+ * Prints   quality and speed of the three and of MHA, the limits of this machine and the published figures beside them.
  *          Writes out/rq3.csv, curves.csv, pairs.csv, settings.csv.
  * Takes    about a minute on two cores after the other programs, whose runs it finds; SCALE=smoke seconds.
  *
