@@ -237,13 +237,6 @@ typedef struct {
     double line;                                            /* a dashed line across, NAN: none */
 } chart;
 
-typedef struct { double x0, y0, x1, y1; } box;
-
-static double overlap(box a, box b) {
-    double w = fmin(a.x1, b.x1) - fmax(a.x0, b.x0), h = fmin(a.y1, b.y1) - fmax(a.y0, b.y0);
-    return w > 0 && h > 0 ? w * h : 0;
-}
-
 /* Widens [lo, hi] to multiples of 1, 2 or 5 times a power of ten, about n of them. Returns the step. */
 static double nice(double *lo, double *hi, int n) {
     double raw, base, step;
@@ -262,19 +255,6 @@ static const char *tick_text(double x, double step, char s[32]) {
     return s;
 }
 
-/* Shapes differ by family too, so that colour is never all there is. */
-static void shape(FILE *f, int family, double x, double y, double r) {
-    const double d = r * 1.3, w = r * 1.8;
-    if (family == SVG_MHA) fprintf(f, "<path d=\"M%.1f %.1fl%.1f %.1fh%.1fz\"", x, y - r * 1.15, r * 1.1, r * 1.9, -r * 2.2);
-    else if (family == SVG_GQA) fprintf(f, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"", x, y, r);
-    else if (family == SVG_KQV)
-        fprintf(f, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"", x - w / 2, y - w / 2, w, w);
-    else fprintf(f, "<path d=\"M%.1f %.1fl%.1f %.1fl%.1f %.1fl%.1f %.1fz\"", x, y - d, d, d, -d, d, -d, -d);
-    fputs(" class=\"mark\"/>", f);
-}
-
-static void tip(FILE *f, const char *text) { fputs("<title>", f); svg_escape(f, text); fputs("</title>", f); }
-
 #define W 266
 #define H 226
 static void draw_chart(FILE *f, const chart *c, const mark *all, int n_all) {
@@ -282,7 +262,7 @@ static void draw_chart(FILE *f, const chart *c, const mark *all, int n_all) {
     double x_lo = INFINITY, x_hi = -INFINITY, y_lo = INFINITY, y_hi = -INFINITY, x_step = 0, y_step;
     double x_from, x_room;
     mark m[MAX_VARIANTS];
-    box taken[MAX_VARIANTS * 12], edge = { left + 1, top - 12, right + 9, bottom };
+    svg_box taken[MAX_VARIANTS * 12], edge = { left + 1, top - 12, right + 9, bottom };
     double weight[MAX_VARIANTS * 12];
     int n = 0, n_taken = 0;
     char s[32];
@@ -341,13 +321,13 @@ static void draw_chart(FILE *f, const chart *c, const mark *all, int n_all) {
     /* What labels should keep clear of: marks and error bars at all costs, joining lines if they can. */
     for (int i = 0; i < n; i++) {
         double x = PX(m[i].x), y = PY(m[i].y), e = m[i].sd > 0 ? PY(m[i].y - m[i].sd) - y : 0;
-        box dot = { x - 6, y - 6, x + 6, y + 6 }, error = { x - 3, y - e - 1, x + 3, y + e + 1 };
+        svg_box dot = { x - 6, y - 6, x + 6, y + 6 }, error = { x - 3, y - e - 1, x + 3, y + e + 1 };
         if (c->bars) dot.y0 = y, dot.y1 = bottom;
         weight[n_taken] = 4; taken[n_taken++] = dot;
         weight[n_taken] = 4; taken[n_taken++] = error;
         if (isfinite(m[i].limit_y)) {
             double lx = PX(m[i].limit_x), ly = PY(m[i].limit_y);
-            box b = { lx - 5, ly - 3, lx + 5, ly + 3 };
+            svg_box b = { lx - 5, ly - 3, lx + 5, ly + 3 };
             weight[n_taken] = 1.5; taken[n_taken++] = b;
             if (!c->bars && i + 1 < n && m[i + 1].series == m[i].series && isfinite(m[i + 1].limit_y))
                 fprintf(f, "<path class=\"limit f%d\" d=\"M%.1f %.1fL%.1f %.1f\"/>", m[i + 1].family, lx, ly,
@@ -358,14 +338,14 @@ static void draw_chart(FILE *f, const chart *c, const mark *all, int n_all) {
         fprintf(f, "<path class=\"join f%d\" d=\"M%.1f %.1fl%.1f %.1f\"/>", m[i + 1].family, x, y, dx, dy);
         for (int k = 1; k < 8; k++) {
             double lx = x + dx * k / 8, ly = y + dy * k / 8;
-            box b = { lx - 3, ly - 3, lx + 3, ly + 3 };
+            svg_box b = { lx - 3, ly - 3, lx + 3, ly + 3 };
             weight[n_taken] = 1.5; taken[n_taken++] = b;
         }
     }
     for (int i = 0; i < n; i++) {
         double x = PX(m[i].x), y = PY(m[i].y);
         fprintf(f, "<g class=\"f%d\">", m[i].family);
-        tip(f, m[i].tip);
+        svg_tip(f, m[i].tip);
         if (c->bars)
             fprintf(f, "<rect class=\"bar\" x=\"%.1f\" y=\"%.1f\" width=\"30\" height=\"%.1f\"/>", x - 15, y, bottom - y);
         if (c->bars && isfinite(m[i].limit_y))
@@ -375,7 +355,7 @@ static void draw_chart(FILE *f, const chart *c, const mark *all, int n_all) {
             fprintf(f, "<path class=\"spread\" d=\"M%.1f %.1fV%.1fM%.1f %.1fh8M%.1f %.1fh8\"/>",
                     x, a, b, x - 4, a, x - 4, b);
         }
-        if (!c->bars) shape(f, m[i].family, x, y, 4.2);
+        if (!c->bars) svg_mark(f, m[i].family, x, y, 4.2);
         fputs("</g>", f);
     }
     /* Each label takes the free place nearest to its mark. */
@@ -387,15 +367,15 @@ static void draw_chart(FILE *f, const chart *c, const mark *all, int n_all) {
         };
         double best = INFINITY, w = strlen(m[i].label) * 6.4, e = m[i].sd > 0 ? PY(m[i].y - m[i].sd) - PY(m[i].y) : 0;
         const char *anchor = "middle";
-        box placed = edge;
+        svg_box placed = edge;
         for (int k = 0; k < COUNT(at); k++) {
             double x = PX(m[i].x) + at[k].x, y = PY(m[i].y) + at[k].y, cost = k * 3;
-            box b;
+            svg_box b;
             if (at[k].x == 0) y += at[k].y < 0 ? -e + (c->bars ? 5 : 0) : e;
             b.x0 = at[k].anchor[0] == 's' ? x : at[k].anchor[0] == 'e' ? x - w : x - w / 2;
             b.x1 = b.x0 + w; b.y0 = y - 9; b.y1 = y + 2;
-            cost += 6 * (w * 11 - overlap(b, edge));
-            for (int j = 0; j < n_taken; j++) cost += weight[j] * overlap(b, taken[j]);
+            cost += 6 * (w * 11 - svg_overlap(b, edge));
+            for (int j = 0; j < n_taken; j++) cost += weight[j] * svg_overlap(b, taken[j]);
             if (cost < best) { best = cost; anchor = at[k].anchor; placed = b; }
         }
         weight[n_taken] = 20; taken[n_taken++] = placed;
@@ -746,7 +726,7 @@ static int curves_of(const csv *t, curve *out) {
     return n;
 }
 
-static void curve_line(FILE *f, const curve *c, const char *kind, double x_hi, double y_lo, double y_hi, box in) {
+static void curve_line(FILE *f, const curve *c, const char *kind, double x_hi, double y_lo, double y_hi, svg_box in) {
     fprintf(f, "<path class=\"%s\" d=\"", kind);
     for (int i = 0; i < c->n; i++)
         fprintf(f, "%c%.1f %.1f", i ? 'L' : 'M', in.x0 + c->p[i].step / x_hi * (in.x1 - in.x0),
@@ -757,7 +737,7 @@ static void curve_line(FILE *f, const curve *c, const char *kind, double x_hi, d
 /* One small panel for each variant on common axes, the first full attention's curve behind each. The steep start is cut
    off: the axis ends where the slowest variant is after a fifth of the steps. */
 static void draw_curves(FILE *f, const curve *c, int n) {
-    const box in = { 34, 24, 222, 132 };
+    const svg_box in = { 34, 24, 222, 132 };
     double x_hi = 0, y_lo = INFINITY, y_hi = -INFINITY, x_step, y_step, zero = 0;
     int base = -1;
     for (int i = 0; i < n; i++) x_hi = fmax(x_hi, c[i].p[c[i].n - 1].step);
@@ -782,7 +762,7 @@ static void draw_curves(FILE *f, const curve *c, int n) {
         fprintf(f, "<figure class=\"panel f%d\"><svg viewBox=\"0 0 230 152\" role=\"img\"><g>", family_of(c[i].label));
         snprintf(s, sizeof s, "%.60s: held-out loss %.3f after %.0f steps (%.3f to %.3f over %d seeds)",
                  c[i].label, mean, last->step, last->lo, last->hi, last->n);
-        tip(f, s);
+        svg_tip(f, s);
         fprintf(f, "<rect x=\"0\" y=\"0\" width=\"230\" height=\"152\" fill=\"transparent\"/>");
         svg_text(f, 4, 13, 11, "start", "name tint", c[i].label);
         for (int k = 0; y_lo + k * y_step <= y_hi + y_step / 2; k++) {
@@ -844,19 +824,19 @@ static void draw_rows(FILE *f, const column *c, int n_cols, const char *const *l
             fprintf(f, "<g class=\"f%d\">", family_of(labels[i]));
             if (c[k].bars) {
                 snprintf(s, sizeof s, "%.60s: %s, %s", labels[i], c[k].title, grouped(a->mean, g));
-                tip(f, s);
+                svg_tip(f, s);
                 fprintf(f, "<rect class=\"bar\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"11\"/>", x0, y - 6, x - x0);
                 svg_text(f, x + 5, y + 3.5, 10, "start", "", g);
             } else {
                 snprintf(s, sizeof s, "%.60s: %s %.1f %% ± %.1f (%d seeds)", labels[i], c[k].title, a->mean, a->sd, a->n);
-                tip(f, s);
+                svg_tip(f, s);
                 fprintf(f, "<path class=\"lead\" d=\"M%.1f %.1fH%.1f\"/>", x0, y, x);
                 for (int j = 0; j < a->n; j++)
                     fprintf(f, "<circle class=\"seed\" cx=\"%.1f\" cy=\"%.1f\" r=\"2.2\"/>",
                             x0 + (a->each[j] - c[k].lo) / (c[k].hi - c[k].lo) * w, y);
                 if (sd > 0)
                     fprintf(f, "<path class=\"spread\" d=\"M%.1f %.1fH%.1f\"/>", fmax(x - sd, x0), y, fmin(x + sd, x0 + w));
-                shape(f, family_of(labels[i]), x, y, 4);
+                svg_mark(f, family_of(labels[i]), x, y, 4);
                 snprintf(s, sizeof s, "%.1f", a->mean);
                 svg_text(f, x0 + w + 38, y + 3.5, 10, "end", "", s);
             }
@@ -947,45 +927,28 @@ static void draw_shapes(FILE *f, const result *const *rows, int n) {
 /* ---- >>page ------------------------------------------------------------------------------------------------------ */
 
 static const char style[] =
-    "*{box-sizing:border-box}"
-    "body{margin:0;background:var(--paper);color:var(--ink);"
-    "font:16px/1.55 system-ui,'Segoe UI',Roboto,'Liberation Sans',sans-serif}"
-    "main{max-width:1200px;margin:0 auto;padding:40px 24px 80px}"
-    "h1{font-size:1.95rem;line-height:1.15;margin:0 0 .4em;letter-spacing:-.015em}"
     "h2{font-size:1.45rem;margin:2.2em 0 .4em;padding-top:.7em;border-top:1px solid var(--rule);"
     "letter-spacing:-.01em}h3{font-size:1.05rem;margin:1.6em 0 .3em}"
     "h4{font-size:.82rem;font-weight:600;margin:1.3em 0 .2em;color:var(--soft)}"
-    "nav{display:flex;flex-wrap:wrap;gap:4px 22px;font-size:.92rem}a{color:var(--gqa)}p{max-width:78ch}"
-    ".lead-in{font-size:1.12rem}.quiet{color:var(--soft);font-size:.92rem}"
+    "nav{display:flex;flex-wrap:wrap;gap:4px 22px;font-size:.92rem}a{color:var(--gqa)}"
     ".missing{border-left:3px solid var(--rule);padding:.3em .9em;color:var(--soft)}"
     "dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(260px,1fr));gap:0 28px;margin:1em 0;"
     "font-size:.84rem}dl div{display:flex;gap:12px;border-bottom:1px solid var(--rule);padding:4px 0}"
     "dt{color:var(--soft);flex:0 0 46%}dd{margin:0;overflow-wrap:anywhere}"
     ".panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(270px,1fr));gap:10px 14px}"
     ".small{grid-template-columns:repeat(auto-fill,minmax(215px,1fr))}"
-    ".panel{margin:0;background:var(--faint);border-radius:6px;padding:8px 6px 2px}"
-    ".panel svg{display:block;width:100%;height:auto}.wide{overflow-x:auto;margin:.8em 0}"
     ".rows{display:block;width:100%;min-width:900px;height:auto}"
-    "table{border-collapse:collapse;font-size:.83rem;font-variant-numeric:tabular-nums;white-space:nowrap}"
-    ".full{width:100%;font-size:.78rem}th,td{padding:4px 10px;text-align:right;border-bottom:1px solid var(--rule)}"
-    "thead th{font-weight:600;color:var(--soft);font-size:.78rem;vertical-align:bottom}"
-    ".full th,.full td{padding:4px 6px}.full thead tr:nth-child(2) th{white-space:normal}"
-    ".gaps th span{font-weight:400;color:var(--soft)}td.pale{color:var(--soft)}"
+    ".full thead tr:nth-child(2) th{white-space:normal}.gaps th span{font-weight:400;color:var(--soft)}"
     "thead tr:first-child th{text-align:center;border-bottom:0;padding-bottom:0}"
     "tbody th,thead tr:nth-child(2) th:first-child{text-align:left}"
-    "tbody th i{display:inline-block;width:9px;height:9px;border-radius:2px;margin-right:7px;background:var(--c)}"
-    "td.own{font-weight:600}.pub{color:var(--soft);background:var(--faint)}.name{font-weight:600}"
-    ".rule{stroke:var(--rule);stroke-width:1;fill:none}.axis{stroke:var(--soft);stroke-width:1}"
-    ".mark{fill:var(--c);stroke:var(--faint);stroke-width:1.2}.bar{fill:var(--c);opacity:.8}"
+    ".pub{color:var(--soft);background:var(--faint)}.bar{fill:var(--c);opacity:.8}"
     ".join,.curve{stroke:var(--c);stroke-width:1.8;fill:none;opacity:.75}.curve{opacity:1}"
     ".spread{stroke:var(--c);stroke-width:1.5;fill:none}"
     ".dash{stroke:var(--c);stroke-width:1.2;stroke-dasharray:4 3;fill:none}.band{fill:var(--c);opacity:.25}"
     ".limit{stroke:var(--c);stroke-width:1.6;stroke-dasharray:1.5 3;fill:none}.bar~.limit{stroke:var(--ink)}"
     ".behind{stroke:var(--mha);stroke-width:1.2;stroke-dasharray:3 2;fill:none;opacity:.8}"
-    ".seed{fill:var(--c);opacity:.45}"
-    ".halo{stroke:var(--faint);stroke-width:3;stroke-linejoin:round;paint-order:stroke}"
-    ".lead{stroke:var(--rule);stroke-width:1}.rows .mark{stroke:var(--paper)}.none{position:absolute}"
-    "@media print{h2{break-before:page}}@media(max-width:600px){main{padding:24px 14px}}\n";
+    ".seed{fill:var(--c);opacity:.45}.rows .mark{stroke:var(--paper)}.none{position:absolute}"
+    "@media print{h2{break-before:page}}\n";
 
 static const struct { const char *file, *program, *title, *asks; } questions[4] = {
     { "rq1_1.csv", "rq1_1_group_ratio", "RQ 1.1 · Fewer key/value heads",
@@ -1055,7 +1018,7 @@ int main(int argc, char **argv) {
     fprintf(f, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
             "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
             "<title>Attention variants: the report</title>\n<style>%s%s</style>\n"
-            "</head>\n<body><main>\n", SVG_STYLE, style);
+            "</head>\n<body><main>\n", SVG_PAGE, style);
     fputs("<h1>Few heads, short heads: what attention variants cost and keep</h1>\n"
           "<p class=\"lead-in\">The four questions of the study of attention variants in a small GPT-Neo, measured again",
           f);
