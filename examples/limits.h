@@ -109,18 +109,18 @@ static float limits_fma_neon(LIMITS_NUMBERS) { LIMITS_CHAINS(float32x4_t, LIMITS
 
 static void limits_flops_item(void *arg, int64_t item, int lane) {
     const limits_run *run = (const limits_run *)arg;
-    const char *isa = atv_isa_name(run->ctx->desc.isa);
+    const atv_isa isa = run->ctx->desc.isa;
     float (*fma)(LIMITS_NUMBERS) = limits_fma_scalar;
     double flops = 2 * 12;                                  /* of a round */
     limits_lane l = {0, 0, 0, 0};
     (void)lane;
     (void)isa;
 #ifdef ATVI_X86
-    if (strcmp(isa, "avx2") == 0) { fma = limits_fma_avx2; flops = 2 * 12 * 8; }
-    if (strcmp(isa, "avx512") == 0) { fma = limits_fma_avx512; flops = 2 * 12 * 16; }
+    if (isa == ATV_ISA_AVX2) { fma = limits_fma_avx2; flops = 2 * 12 * 8; }
+    if (isa == ATV_ISA_AVX512) { fma = limits_fma_avx512; flops = 2 * 12 * 16; }
 #endif
 #ifdef __aarch64__
-    if (strcmp(isa, "neon") == 0) { fma = limits_fma_neon; flops = 2 * 24 * 4; }
+    if (isa == ATV_ISA_NEON) { fma = limits_fma_neon; flops = 2 * 24 * 4; }
 #endif
     l.start = limits_now();
     do {
