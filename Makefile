@@ -1,6 +1,7 @@
 # make              build/attnvar, the command line, and build/examples
 # make test         builds and runs every test; the last line counts them
 # make reproduce    the four research questions, and their report (DATA=.. SCALE=smoke|default|paper OUT=.. THREADS=..)
+# make bench        how near the library comes to this machine's limits, and out/bench.html; a minute
 # make check-long   sanitizers, clang, valgrind and fuzzers where there are any; minutes
 # make clean        removes build/, not what reproduce wrote
 
@@ -23,7 +24,7 @@ BUILD = $(CC) $(STD) $(WARN) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LDLIBS)
 
 all: build/attnvar $(EXAMPLES)
 
-build/attnvar: tools/attnvar.c attnvar.h
+build/attnvar: tools/attnvar.c $(wildcard tools/*.h examples/*.h) attnvar.h
 	@mkdir -p $(@D)
 	$(BUILD)
 
@@ -56,10 +57,15 @@ reproduce:
 	@build/examples/report "$(OUT)"
 	@echo "The report: $(OUT)/report.html"
 
+bench: build/attnvar
+	@mkdir -p $(OUT)
+	@build/attnvar bench --html $(OUT)/bench.html
+	@echo "The picture: $(OUT)/bench.html"
+
 check-long:
 	@CC="$(CC)" tests/check_long.sh
 
 clean:
 	rm -rf build
 
-.PHONY: all test reproduce check-long clean
+.PHONY: all test reproduce bench check-long clean

@@ -194,10 +194,14 @@ for dtype in bf16 f16; do
     ok "convert $dtype again" convert "$t/made/back" --out "$t/made/again" --dtype $dtype
     same "convert $dtype again" "$t/made/again/model.safetensors" "$t/made/$dtype/model.safetensors"
 done
-ok "bench" bench --json --hidden 32 --heads 4 --vocab 300 --ffn-base 64 --context 24 --window 8 --tokens 4 --batch 1,3 --repeats 2 \
-    --variant combined --group-proportion .5 --kqv-proportion .5
-[ "$(grep -c '^{"work": "[a-z]*", "shape": "V=300,.*", "variant": "combined", "batch": .*, "unit": ".*"}$' "$t/out")" -eq 3 ]
+small="--hidden 32 --heads 4 --vocab 300 --ffn-base 64 --context 24 --window 8 --batch 1,3 --rows 16,512 --length 16 --repeats 2"
+ok "bench" bench --json $small --variant combined --group-proportion .5 --kqv-proportion .5 --html "$t/bench.html"
+line='^{"work": "[a-z]*", "shape": "[^"]*", "variant": "combined", "batch": [0-9]*, "context": [0-9]*, "dtype": "f32", "isa": "[a-z0-9]*", "threads": [0-9]*, "value": [0-9.e+-]*, "unit": "[^"]*", "limit": [0-9.e+-]*, "fraction": [0-9.e+-]*}$'
+[ "$(grep -c "$line" "$t/out")" -eq "$(wc -l < "$t/out")" ] && [ "$(grep -c '"work": "decode"' "$t/out")" -eq 2 ] &&
+    [ "$(grep -c '"work": "train"' "$t/out")" -eq 1 ] && grep -q '"work": "matmul"' "$t/out"
 result $? "bench: $(cat "$t/out")"
+grep -q '</svg>' "$t/bench.html"
+result $? "bench --html: no picture"
 
 # ---- text
 

@@ -1498,6 +1498,7 @@ static const option bench_options[] = {
     {"train-batch", WHOLE, "N", "16", 1, 65536, "sequences in a training step"},
     {"length", WHOLE, "N", "512", 1, MANY, "of training sequences"},
     {"repeats", WHOLE, "N", "0", 0, 100000, "times measured, of which the median is told; 0: what fits into a few seconds"},
+    {"html", WORDS, "FILE", NULL, 0, 0, "a page with the picture of the results under the machine's roofs"},
     {"data", WORDS, "PATH", NULL, 0, 0, "ragged: text with <|endoftext|> lines, or a directory with train.txt"},
     {"tokenizer", WORDS, "DIR", NULL, 0, 0, "its tokenizer; without it one of --vocab entries is trained on the text"},
     JSON, COMMON, END

@@ -21,6 +21,8 @@ typedef struct bench_result {
     double peak, rate;              /* FLOP/s of multiply-adds, bytes/s read, measured beside it */
 } bench_result;
 
+#include "roofline.h"
+
 typedef struct bench {
     const args *a;
     double started;
@@ -922,8 +924,8 @@ static int run_bench(const args *a) {
     check_bench_args(a);
     b.a = a;
     b.started = now();
+    if (!given(a, "json") || given(a, "html")) bench_machine(&b);
     if (!given(a, "json")) {
-        bench_machine(&b);
         puts(b.machine);
         if (work != BENCH_VARIANTS)
             printf("\n%-7s %-52s %-8s %5s %7s %9s %-8s %9s %8s\n", "work", "shape", "variant", "batch", "context", "value",
@@ -936,6 +938,12 @@ static int run_bench(const args *a) {
     if (work == BENCH_STANDARD || work == BENCH_TRAIN) bench_train(&b);
     if (work == BENCH_VARIANTS) bench_variants(&b);
     if (work == BENCH_RAGGED) bench_ragged(&b);
+    if (given(a, "html")) {
+        FILE *f = fopen(words(a, "html"), "w");
+        if (!f) die("%s: cannot be written", words(a, "html"));
+        roofline_html(f, b.machine, b.results, b.n);
+        if (fclose(f) != 0) die("%s: cannot be written", words(a, "html"));
+    }
     free(b.results);
     return 0;
 }
