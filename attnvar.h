@@ -782,14 +782,18 @@ ATVDEF atv_result atv_eval_pairs(atv_work *work, atv_tokenizer *tokenizer, const
 #ifdef __GNUC__
 #  define ATVI_PREFETCH(p) __builtin_prefetch((p), 0, 2)
 #  define ATVI_PREFETCH_WRITE(p) __builtin_prefetch((p), 1, 3)
+#  define ATVI_FORGET(x) __asm__ volatile("" : "+r"(x))     /* what was computed from x is computed anew */
+#  define ATVI_ALONE __attribute__((noinline))
 #else
+#  define ATVI_FORGET(x) ((void)(x))
+#  define ATVI_ALONE
 #  define ATVI_PREFETCH(p) ((void)(p))
 #  define ATVI_PREFETCH_WRITE(p) ((void)(p))
 #endif
 #if defined(__clang__)
 #  define ATVI_UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
-#  define ATVI_UNROLL _Pragma("GCC unroll 8")
+#  define ATVI_UNROLL _Pragma("GCC unroll 16")
 #else
 #  define ATVI_UNROLL
 #endif
@@ -1335,6 +1339,16 @@ static atv_rng atvi_rng_stream(uint64_t seed, uint64_t stream) {
     return rng;
 }
 
+/* A tile of a matrix product, as the kernels' matmul describes it; B in vectors, b_vec apart. */
+typedef struct atvi_tile {
+    int64_t K, chunk, a_m, a_k, b_vec, b_k, c_m, last;      /* last: elements of the last vector that count */
+    const atv_real *A, *B, *bias;
+    atv_real *C;
+    const char *next;                                       /* what to ask for meanwhile */
+    int add;
+} atvi_tile;
+typedef void (*atvi_tile_fn)(const atvi_tile *t);
+
 #endif /* first half of the implementation */
 /* The kernels are written once. The implementation includes this file again for each instruction set, with ATVI_PASS
    naming it; then everything but the part below is skipped. */
@@ -1353,6 +1367,7 @@ static atv_rng atvi_rng_stream(uint64_t seed, uint64_t stream) {
 #  define V              atv_real
 #  define VN             1
 #  define VROWS          4                                  /* rows of a matrix tile, */
+#  define VTALL          VROWS
 #  define VCOLS          4                                  /* and its vectors a row */
 #  define V_SET(x)       (x)
 #  define V_LOAD(p)      (*(p))
@@ -1388,6 +1403,7 @@ static float atvi_pow2_scalar(float n) {
 #  define V              __m256
 #  define VN             8
 #  define VROWS          6
+#  define VTALL          VROWS
 #  define VCOLS          2
 #  define V_SET(x)       _mm256_set1_ps(x)
 #  define V_LOAD(p)      _mm256_loadu_ps(p)
@@ -1426,6 +1442,7 @@ ATVI_INLINE float atvi_top_avx2(__m256 v) {
 #  define V              __m512
 #  define VN             16
 #  define VROWS          6
+#  define VTALL          16
 #  define VCOLS          4
 #  define V_SET(x)       _mm512_set1_ps(x)
 #  define V_LOAD(p)      _mm512_loadu_ps(p)
@@ -1469,6 +1486,7 @@ ATVI_INLINE float atvi_top_avx512(__m512 v) {
 #  define V              float32x4_t
 #  define VN             4
 #  define VROWS          6
+#  define VTALL          VROWS
 #  define VCOLS          4
 #  define V_SET(x)       vdupq_n_f32(x)
 #  define V_LOAD(p)      vld1q_f32(p)
@@ -1531,25 +1549,29 @@ ATVI_INLINE V ATVI_FN(exp)(V x) {
 #endif
 
 /* One tile of C: `rows` x `vecs` vectors kept in registers over `chunk` steps of K, then added to what is in C: short
-   sums, added up, round less than one long one. rows, vecs, part and ahead are constants after inlining; with part the last
-   vector has only `last` elements; `ahead` cache lines from `next` on are asked for in each step. */
-ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, const int ahead, int64_t K, int64_t chunk,
-                               const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B, int64_t b_vec, int64_t b_k,
-                               atv_real *C, int64_t c_m, const atv_real *bias, int add, int64_t last, const char *next) {
-    int64_t left = K;
+   sums, added up, round less than one long one. With part the last vector has only `last` elements; `ahead` cache lines
+   from `next` on are asked for in each step. These are constants in each of the functions below, which are not inlined:
+   alone, they have registers enough. */
+ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, const int ahead, const atvi_tile *t) {
+    const atv_real *a[(VTALL + 2) / 3];                     /* three rows a pointer keep addresses short */
+    const atv_real *B = t->B, *bias = t->bias;
+    const char *next = t->next;
+    const int64_t a_m = t->a_m, a_k = t->a_k, b_vec = t->b_vec, b_k = t->b_k, last = t->last;
+    int64_t left = t->K;
+    int r, c, add = t->add;
     (void)last;
     (void)next;
+    ATVI_UNROLL for (r = 0; r < rows; r += 3) a[r / 3] = t->A + r * a_m;
     do {
-        V acc[VROWS][VCOLS];
-        int64_t n = ATVI_MIN(left, chunk);
-        const atv_real *A3 = A + 3 * a_m;                   /* three rows a pointer keep addresses short */
-        int r, c;
+        V acc[VTALL][VCOLS];
+        int64_t n = ATVI_MIN(left, t->chunk), c_m = t->c_m;
         left -= n;
         ATVI_UNROLL for (r = 0; r < rows; r++)
             ATVI_UNROLL for (c = 0; c < vecs; c++) {
                 acc[r][c] = V_SET(0);
-                if (c * VN % ATVI_LINE == 0) ATVI_PREFETCH_WRITE(C + r * c_m + c * VN);
+                if (rows <= VROWS && c * VN % ATVI_LINE == 0) ATVI_PREFETCH_WRITE(t->C + r * c_m + c * VN);
             }
+        ATVI_FORGET(c_m);                                   /* or all addresses of C are kept over the loop */
         for (; n > 0; n--) {
             V b[VCOLS];
             ATVI_UNROLL for (c = 0; c < vecs; c++)
@@ -1559,17 +1581,19 @@ ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, c
             if (ahead > 2) ATVI_PREFETCH(next + 128);
             if (ahead > 3) ATVI_PREFETCH(next + 192);
             ATVI_UNROLL for (r = 0; r < rows; r++) {
-                V a = V_SET(r < 3 ? A[r * a_m] : A3[(r - 3) * a_m]);
-                ATVI_UNROLL for (c = 0; c < vecs; c++) acc[r][c] = V_FMA(a, b[c], acc[r][c]);
+                V x = V_SET(a[r / 3][r % 3 * a_m]);
+                ATVI_UNROLL for (c = 0; c < vecs; c++) acc[r][c] = V_FMA(x, b[c], acc[r][c]);
             }
-            A += a_k;
-            A3 += a_k;
+            ATVI_UNROLL for (r = 0; r < rows; r += 3) {
+                a[r / 3] += a_k;
+                if (rows > VROWS) ATVI_FORGET(a[r / 3]);    /* an index for each row would cost an operation for each */
+            }
             B += b_k;
             next += 64 * ahead;
         }
         ATVI_UNROLL for (r = 0; r < rows; r++)
             ATVI_UNROLL for (c = 0; c < vecs; c++) {
-                atv_real *p = C + r * c_m + c * VN;
+                atv_real *p = t->C + r * c_m + c * VN;
                 V v = acc[r][c];
                 if (part && c == vecs - 1) {
                     if (bias) v = V_ADD(v, V_LOADN(bias + c * VN, last));
@@ -1586,68 +1610,107 @@ ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, c
     } while (left > 0);
 }
 
-/* All rows of C for one tile's width of columns, in tiles of nearly equal height. The tiles ask for the columns that come
-   next while they work: `lines` cache lines from `next` on, as many of them in each step of K as it takes. */
-ATVI_INLINE void ATVI_FN(columns)(const int vecs, const int part, int64_t M, int64_t K, int64_t chunk, const atv_real *A,
-                                  int64_t a_m, int64_t a_k, const atv_real *B, int64_t b_vec, int64_t b_k,
-                                  atv_real *C, int64_t c_m, const atv_real *bias, int add, int64_t last,
-                                  const char *next, int64_t lines) {
-    int64_t tiles = (M + VROWS - 1) / VROWS;
-#define ATVI_TILE(rows, ahead) \
-        ATVI_FN(tile)(rows, vecs, part, ahead, K, chunk, A, a_m, a_k, B, b_vec, b_k, C, c_m, bias, add, last, next)
-#define ATVI_TILES(ahead) \
-        switch (rows) { \
-        case 6: ATVI_TILE(VROWS < 6 ? VROWS : 6, ahead); break; \
-        case 5: ATVI_TILE(VROWS < 5 ? VROWS : 5, ahead); break; \
-        case 4: ATVI_TILE(4, ahead); break; \
-        case 3: ATVI_TILE(3, ahead); break; \
-        case 2: ATVI_TILE(2, ahead); break; \
-        default: ATVI_TILE(1, ahead); \
+#define ATVI_TILE(rows, vecs, part, ahead) \
+        static ATVI_ALONE void ATVI_FN(tile_##rows##_##vecs##part##ahead)(const atvi_tile *t) { \
+            ATVI_FN(tile)(rows, vecs, part, ahead, t); \
         }
-    for (; tiles > 0; tiles--) {
-        const int64_t rows = M / tiles;
-        if (vecs == VCOLS && !part && lines > 0) {
-            if (lines > 2 * K * tiles) { ATVI_TILES(4) next += 256 * K; lines -= 4 * K; }
-            else if (lines > K * tiles) { ATVI_TILES(2) next += 128 * K; lines -= 2 * K; }
-            else { ATVI_TILES(1) next += 64 * K; lines -= K; }
-        } else ATVI_TILES(0)
-        M -= rows;
-        A += rows * a_m;
-        C += rows * c_m;
-    }
-#undef ATVI_TILES
+/* Tiles of 1 to VROWS rows. */
+#define ATVI_TILES(vecs, part, ahead) \
+        ATVI_TILE(1, vecs, part, ahead) ATVI_TILE(2, vecs, part, ahead) ATVI_TILE(3, vecs, part, ahead) \
+        ATVI_TILE(4, vecs, part, ahead) ATVI_TILES_MORE(vecs, part, ahead)
+#define ATVI_NAMES(vecs, part, ahead) { \
+        ATVI_FN(tile_1_##vecs##part##ahead), ATVI_FN(tile_2_##vecs##part##ahead), ATVI_FN(tile_3_##vecs##part##ahead), \
+        ATVI_FN(tile_4_##vecs##part##ahead) ATVI_NAMES_MORE(vecs, part, ahead) }
+#if VROWS == 6
+#  define ATVI_TILES_MORE(vecs, part, ahead) ATVI_TILE(5, vecs, part, ahead) ATVI_TILE(6, vecs, part, ahead)
+#  define ATVI_NAMES_MORE(vecs, part, ahead) \
+        , ATVI_FN(tile_5_##vecs##part##ahead), ATVI_FN(tile_6_##vecs##part##ahead)
+#else
+#  define ATVI_TILES_MORE(vecs, part, ahead)
+#  define ATVI_NAMES_MORE(vecs, part, ahead)
+#endif
+ATVI_TILES(1, 0, 0) ATVI_TILES(2, 0, 0) ATVI_TILES(1, 1, 0) ATVI_TILES(2, 1, 0)
+#if VCOLS == 4
+ATVI_TILES(3, 0, 0) ATVI_TILES(4, 0, 0) ATVI_TILES(3, 1, 0) ATVI_TILES(4, 1, 0)
+ATVI_TILES(4, 0, 1) ATVI_TILES(4, 0, 2) ATVI_TILES(4, 0, 4)
+#else
+ATVI_TILES(2, 0, 1) ATVI_TILES(2, 0, 2) ATVI_TILES(2, 0, 4)
+#endif
+/* [whole, part of the last vector][vectors - 1][rows - 1] */
+static const atvi_tile_fn ATVI_FN(tiles)[2][VCOLS][VROWS] = {
+#if VCOLS == 4
+    {ATVI_NAMES(1, 0, 0), ATVI_NAMES(2, 0, 0), ATVI_NAMES(3, 0, 0), ATVI_NAMES(4, 0, 0)},
+    {ATVI_NAMES(1, 1, 0), ATVI_NAMES(2, 1, 0), ATVI_NAMES(3, 1, 0), ATVI_NAMES(4, 1, 0)}
+#else
+    {ATVI_NAMES(1, 0, 0), ATVI_NAMES(2, 0, 0)}, {ATVI_NAMES(1, 1, 0), ATVI_NAMES(2, 1, 0)}
+#endif
+};
+/* whole ones of full width: [1, 2, 4 lines asked for][rows - 1] */
+static const atvi_tile_fn ATVI_FN(tiles_ahead)[3][VROWS] = {
+#if VCOLS == 4
+    ATVI_NAMES(4, 0, 1), ATVI_NAMES(4, 0, 2), ATVI_NAMES(4, 0, 4)
+#else
+    ATVI_NAMES(2, 0, 1), ATVI_NAMES(2, 0, 2), ATVI_NAMES(2, 0, 4)
+#endif
+};
+#if VTALL == 16
+ATVI_TILE(7, 1, 0, 1) ATVI_TILE(8, 1, 0, 1) ATVI_TILE(9, 1, 0, 1) ATVI_TILE(10, 1, 0, 1) ATVI_TILE(11, 1, 0, 1)
+ATVI_TILE(12, 1, 0, 1) ATVI_TILE(13, 1, 0, 1) ATVI_TILE(14, 1, 0, 1) ATVI_TILE(15, 1, 0, 1) ATVI_TILE(16, 1, 0, 1)
+/* [rows - 7] */
+static const atvi_tile_fn ATVI_FN(tiles_tall)[10] = {
+    ATVI_FN(tile_7_101), ATVI_FN(tile_8_101), ATVI_FN(tile_9_101), ATVI_FN(tile_10_101), ATVI_FN(tile_11_101),
+    ATVI_FN(tile_12_101), ATVI_FN(tile_13_101), ATVI_FN(tile_14_101), ATVI_FN(tile_15_101), ATVI_FN(tile_16_101)
+};
+#endif
 #undef ATVI_TILE
-}
+#undef ATVI_TILES
+#undef ATVI_TILES_MORE
+#undef ATVI_NAMES
+#undef ATVI_NAMES_MORE
 
 /* C[m,n] = sum_k A[m,k] B[k,n] (+ bias[n]) (+ C[m,n] if add). A[m,k] at A + m a_m + k a_k; column n of B's row k at
    B + n/16 b_panel + n%16 + k b_k: packed panels (b_panel = 16 K, b_k = 16) and plain rows (b_panel = 16) alike. Each
-   element is one sum in the order of k, cut after every `chunk`, so the bits do not depend on how M and N are split. */
+   element is one sum in the order of k, cut after every `chunk`, so the bits do not depend on how M and N are split.
+   A tile's width of columns at a time, in tiles of nearly equal height; they ask for the columns that come next while they
+   work: all their lines in few steps, or one a step. */
 static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
                             int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add,
                             int64_t chunk) {
-    const int64_t b_vec = VN >= ATVI_PANEL ? b_panel : VN;
     const int64_t width = VN * VCOLS;
-    int64_t n;
-    for (n = 0; n < N; n += width) {
-        const atv_real *b = B + n / ATVI_PANEL * b_panel + n % ATVI_PANEL;
-        const atv_real *nb = bias ? bias + n : NULL;
-        const int64_t left = ATVI_MIN(width, N - n), vecs = (left + VN - 1) / VN, last = left - (vecs - 1) * VN;
-        const int64_t lines = b_k == ATVI_PANEL ? width * K / ATVI_LINE : 0;
-        const char *next = (const char *)(n + 2 * width <= N ? b + width * K : B);
-#define ATVI_COLUMNS(v, part) \
-        ATVI_FN(columns)(v, part, M, K, chunk, A, a_m, a_k, b, b_vec, b_k, C + n, c_m, nb, add, last, next, lines)
-        if (last == VN) {
-            if (vecs == VCOLS) ATVI_COLUMNS(VCOLS, 0);
-            else if (vecs == 1) ATVI_COLUMNS(1, 0);
-            else if (VCOLS > 2 && vecs == 2) ATVI_COLUMNS(2, 0);
-            else if (VCOLS > 2) ATVI_COLUMNS(VCOLS - 1, 0);
-        } else if (VN > 1) {
-            if (vecs == VCOLS) ATVI_COLUMNS(VCOLS, 1);
-            else if (vecs == 1) ATVI_COLUMNS(1, 1);
-            else if (VCOLS > 2 && vecs == 2) ATVI_COLUMNS(2, 1);
-            else if (VCOLS > 2) ATVI_COLUMNS(VCOLS - 1, 1);
+    int64_t n = 0;
+    atvi_tile t;
+    t.K = K; t.chunk = chunk; t.A = A; t.a_m = a_m; t.a_k = a_k; t.B = B; t.b_k = b_k; t.C = C; t.c_m = c_m;
+    t.bias = bias; t.add = add; t.b_vec = VN >= ATVI_PANEL ? b_panel : VN;
+#if VTALL == 16
+    /* Few rows: in one tile a vector wide B is read once, in the order in which it lies in memory; it is asked for 32 lines
+       ahead. (Rows a multiple of 2 KB apart would push each other out of the nearest cache.) */
+    if (M > VROWS && M <= VTALL && b_k == ATVI_PANEL && (a_k != 1 || a_m % 512 != 0))
+        for (; n + VN <= N; n += VN, t.B += b_panel, t.C += VN) {
+            t.bias = bias ? bias + n : NULL;
+            t.next = (const char *)t.B + 32 * ATVI_LINE * sizeof(atv_real);
+            ATVI_FN(tiles_tall)[M - 7](&t);
         }
-#undef ATVI_COLUMNS
+#endif
+    for (; n < N; n += width) {
+        const int64_t left = ATVI_MIN(width, N - n), vecs = (left + VN - 1) / VN;
+        const atvi_tile_fn *tiles = ATVI_FN(tiles)[left % VN != 0][vecs - 1];
+        int64_t m = 0, count, lines = left == width && b_k == ATVI_PANEL ? width * K / ATVI_LINE : 0;
+        t.last = left - (vecs - 1) * VN;
+        t.B = B + n / ATVI_PANEL * b_panel + n % ATVI_PANEL;
+        t.bias = bias ? bias + n : NULL;
+        t.next = (const char *)(n + 2 * width <= N ? t.B + width * K : B);
+        for (count = (M + VROWS - 1) / VROWS; count > 0; count--) {
+            const int64_t rows = (M - m) / count;
+            t.A = A + m * a_m;
+            t.C = C + m * c_m + n;
+            if (lines > 0) {
+                const int many = (lines > K * count) + (lines > 2 * K * count);
+                ATVI_FN(tiles_ahead)[many][rows - 1](&t);
+                t.next += 64 * K << many;
+                lines -= K << many;
+            } else tiles[rows - 1](&t);
+            m += rows;
+        }
     }
 }
 
@@ -1871,6 +1934,7 @@ static const atvi_kernels ATVI_FN(kernels) = {
 #undef V
 #undef VN
 #undef VROWS
+#undef VTALL
 #undef VCOLS
 #undef V_SET
 #undef V_LOAD
@@ -2332,7 +2396,7 @@ ATVDEF atv_result atv_tensor_copy(atv_ctx *ctx, const atv_tensor *dst, const atv
 /* Rows and columns of one call, cut into items for the lanes. */
 #define ATVI_ROWS 96
 #define ATVI_COLS 64
-#define ATVI_ROWS_MOST 192                                  /* of an item of a matrix product */
+#define ATVI_ROWS_MOST 96                                  /* of an item of a matrix product */
 /* Lanes that may run at once; scratch is per lane. */
 static size_t atvi_lanes(const atv_ctx *ctx) { return (size_t)ctx->desc.n_threads; }
 static int64_t atvi_blocks(int64_t n, int64_t block) { return (n + block - 1) / block; }
