@@ -2597,16 +2597,15 @@ static void atvi_colsum_item(void *arg, int64_t item, int lane) {
 
 /* ---- products that read their operands down the columns ---- */
 
-/* C takes K in steps. For each step the lanes first copy what it needs of B into panels, and of A into blocks, since rows
-   that lie a power of two apart push each other out of the caches; then they share the blocks of C. */
-#define ATVI_STEP 384                                       /* of K */
-#define ATVI_TALL_A 192                                     /* rows of a block */
-#define ATVI_APART (ATVI_TALL_A + ATVI_PANEL)               /* reals between its copied columns: an odd number of lines */
-#define ATVI_WIDE 256                                       /* columns of a block */
-#define ATVI_MOST 2048                                      /* rows and columns copied at once */
-#define ATVI_COPY_A (ATVI_STEP * (ATVI_MOST / ATVI_TALL_A + 1) * ATVI_APART)
+/* C takes K in steps. For each step the lanes first copy what it needs of B into panels; then they share the blocks of C.
+   Where A lies down the columns, whoever takes a block first copies its part of A: rows a power of two apart push each other
+   out of the caches. */
+#define ATVI_STEP 512                                       /* of K */
+#define ATVI_TALL 96                                        /* rows of a block */
+#define ATVI_APART (ATVI_TALL + ATVI_PANEL)                 /* reals between its copied columns: an odd number of lines */
+#define ATVI_MOST 2048                                      /* columns copied at once */
+#define ATVI_COPY_A (ATVI_STEP * ATVI_APART)                /* reals, of each lane */
 #define ATVI_COPY_B ((ATVI_STEP + 1) * ATVI_MOST)
-#define ATVI_COPY ((size_t)ATVI_COPY_A + ATVI_COPY_B)       /* reals of scratch */
 
 typedef struct atvi_product_job {
     int64_t M, N, K;                                        /* of what is copied at once */
@@ -2614,63 +2613,64 @@ typedef struct atvi_product_job {
     int64_t a_m, a_k, b_k, c_m;
     atv_real *C, *a, *b;
     int add;
-    int64_t chunk, panel;
+    int64_t chunk, panel, rows, cols;                       /* rows, columns: of an item */
     const atvi_kernels *k;
 } atvi_product_job;
 
+/* Reals of scratch. */
+static size_t atvi_product_scratch(const atv_ctx *ctx) {
+    return ATVI_COPY_B + (size_t)ATVI_COPY_A * (size_t)atvi_lanes(ctx);
+}
+
 static void atvi_product_copy_item(void *arg, int64_t item, int lane) {
     const atvi_product_job *j = (const atvi_product_job *)arg;
-    const int64_t n = item * ATVI_COLS, m = (item - atvi_blocks(j->N, ATVI_COLS)) * ATVI_TALL_A;
-    int64_t k;
+    const int64_t n = item * ATVI_COLS;
     (void)lane;
-    if (n < j->N) {
-        j->k->panels(j->K, ATVI_MIN(ATVI_COLS, j->N - n), j->B + n, j->b_k, j->b + n / ATVI_PANEL * j->panel, j->panel);
-        return;
-    }
-    for (k = 0; k < j->K; k++)
-        memcpy(j->a + m / ATVI_TALL_A * ATVI_STEP * ATVI_APART + k * ATVI_APART, j->A + m + k * j->a_k,
-               (size_t)ATVI_MIN(ATVI_TALL_A, j->M - m) * sizeof *j->a);
+    j->k->panels(j->K, ATVI_MIN(ATVI_COLS, j->N - n), j->B + n, j->b_k, j->b + n / ATVI_PANEL * j->panel, j->panel);
 }
 
 static void atvi_product_item(void *arg, int64_t item, int lane) {
     const atvi_product_job *j = (const atvi_product_job *)arg;
-    const int64_t m_blocks = atvi_blocks(j->M, ATVI_TALL_A);
-    const int64_t m = item % m_blocks * ATVI_TALL_A, n = item / m_blocks * ATVI_WIDE;
-    const int copied = j->a_m == 1;
-    (void)lane;
-    j->k->matmul(ATVI_MIN(ATVI_TALL_A, j->M - m), ATVI_MIN(ATVI_WIDE, j->N - n), j->K,
-                 copied ? j->a + m / ATVI_TALL_A * ATVI_STEP * ATVI_APART : j->A + m * j->a_m, j->a_m,
-                 copied ? ATVI_APART : j->a_k, j->b + n / ATVI_PANEL * j->panel, j->panel, ATVI_PANEL,
-                 j->C + m * j->c_m + n, j->c_m, NULL, j->add, j->chunk);
+    const int64_t m_blocks = atvi_blocks(j->M, j->rows);
+    const int64_t m = item % m_blocks * j->rows, n = item / m_blocks * j->cols, rows = ATVI_MIN(j->rows, j->M - m);
+    const atv_real *A = j->A + m * j->a_m;
+    int64_t a_k = j->a_k, k;
+    if (j->a_m == 1) {
+        atv_real *a = j->a + lane * ATVI_COPY_A;
+        for (k = 0; k < j->K; k++) memcpy(a + k * ATVI_APART, A + k * a_k, (size_t)rows * sizeof *a);
+        A = a;
+        a_k = ATVI_APART;
+    }
+    j->k->matmul(rows, ATVI_MIN(j->cols, j->N - n), j->K, A, j->a_m, a_k, j->b + n / ATVI_PANEL * j->panel, j->panel,
+                 ATVI_PANEL, j->C + m * j->c_m + n, j->c_m, NULL, j->add, j->chunk);
 }
 
-/* C [M,N] = A B (+ C with add). A [M,K] at A + m a_m + k a_k, B [K,N].   scratch [ATVI_COPY] */
+/* C [M,N] = A B (+ C with add). A [M,K] at A + m a_m + k a_k, B [K,N].   scratch [atvi_product_scratch] */
 static void atvi_product(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k,
                          const atv_real *B, atv_real *C, int add, atv_real *scratch) {
-    const int64_t most = a_m == 1 ? ATVI_MOST : M;          /* an A read where it is needs no room */
-    int64_t m, n, k;
+    const int64_t step = atvi_blocks(K, atvi_blocks(K, ATVI_STEP));
+    int64_t n, k;
     atvi_product_job j;
-    j.a_m = a_m; j.a_k = a_k; j.b_k = N; j.c_m = N; j.chunk = atvi_chunk(K);
-    j.a = scratch; j.b = scratch + ATVI_COPY_A; j.k = ctx->kernels;
+    j.M = M; j.a_m = a_m; j.a_k = a_k; j.b_k = N; j.c_m = N; j.chunk = atvi_chunk(K);
+    j.b = scratch; j.a = scratch + ATVI_COPY_B; j.k = ctx->kernels;
+    j.rows = atvi_blocks(atvi_blocks(M, atvi_blocks(M, ATVI_TALL)), 6) * 6;
     for (n = 0; n < N; n += ATVI_MOST)
-        for (m = 0; m < M; m += most)
-            for (k = 0; k < K; k += ATVI_STEP) {
-                j.M = ATVI_MIN(most, M - m);
-                j.N = ATVI_MIN(ATVI_MOST, N - n);
-                j.K = ATVI_MIN(ATVI_STEP, K - k);
-                j.A = A + m * a_m + k * a_k;
-                j.B = B + k * N + n;
-                j.C = C + m * N + n;
-                j.add = add || k > 0;
-                j.panel = ATVI_PANEL * (j.K + 1);
-                atvi_parallel(ctx, atvi_blocks(j.N, ATVI_COLS) + (a_m == 1 ? atvi_blocks(j.M, ATVI_TALL_A) : 0),
-                              atvi_product_copy_item, &j);
-                atvi_parallel(ctx, atvi_blocks(j.M, ATVI_TALL_A) * atvi_blocks(j.N, ATVI_WIDE), atvi_product_item, &j);
-            }
+        for (k = 0; k < K; k += step) {
+            j.N = ATVI_MIN(ATVI_MOST, N - n);
+            j.K = ATVI_MIN(step, K - k);
+            j.A = A + k * a_k;
+            j.B = B + k * N + n;
+            j.C = C + n;
+            j.add = add || k > 0;
+            j.panel = ATVI_PANEL * (j.K + 1);
+            j.cols = atvi_blocks(M, j.rows) < 4 * (int64_t)atvi_lanes(ctx) ? 4 * ATVI_COLS : j.N;
+            atvi_parallel(ctx, atvi_blocks(j.N, ATVI_COLS), atvi_product_copy_item, &j);
+            atvi_parallel(ctx, atvi_blocks(M, j.rows) * atvi_blocks(j.N, j.cols), atvi_product_item, &j);
+        }
 }
 
 /* dx = dy W (or += with add), dW += dy^T x, db += column sums of dy.
-   dy [n,N]  x, dx [n,K]  W, dW [N,K]  db [N] or NULL   scratch [ATVI_COPY] */
+   dy [n,N]  x, dx [n,K]  W, dW [N,K]  db [N] or NULL   scratch [atvi_product_scratch] */
 static void atvi_linear_back(atv_ctx *ctx, int64_t n, int64_t N, int64_t K, const atv_real *dy, const atv_real *x,
                              const atv_real *W, atv_real *dx, int add, atv_real *dW, atv_real *db, atv_real *scratch) {
     atvi_product(ctx, n, K, N, dy, N, 1, W, dx, add, scratch);
@@ -3900,7 +3900,7 @@ struct atv_work {
     int32_t *row_targets;
     double *logp;
     atv_real *grads;                /* like the model's values */
-    atv_real *copy;                 /* [ATVI_COPY] of the products */
+    atv_real *copy;                 /* [atvi_product_scratch] */
     atv_real *dx, *dn, *da, *datt, *dq;     /* [N,C] [N,C] [N,F] [N,H Dv] [N,H D] */
 };
 
@@ -4024,7 +4024,7 @@ static atv_work *atvi_work_whole(atvi_arena *arena, atv_model *model, const atv_
     if (d->backward) {
         w->dlnf = atvi_reals(arena, w->loss_rows, C);
         w->grads = (atv_real *)atvi_take(arena, model->n_values, sizeof(atv_real));
-        w->copy = atvi_reals(arena, 1, (int64_t)ATVI_COPY);
+        w->copy = atvi_reals(arena, 1, (int64_t)atvi_product_scratch(model->ctx));
         w->dx = atvi_reals(arena, N, C);
         w->dn = atvi_reals(arena, N, C);
         w->da = atvi_reals(arena, N, most.F);

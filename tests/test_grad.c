@@ -140,14 +140,15 @@ typedef struct op {
 enum { OP_N = 5, OP_C = 19, OP_F = 23, OP_V = 7, OP_T = 4 };
 static const int32_t op_ids[OP_N] = { 3, 0, 3, 6, 5 }, op_pos[OP_N] = { 0, 1, 2, 3, 0 };
 static double op_mean[OP_N], op_rstd[OP_N], op_packed[32 * OP_C], op_logp[OP_N];
-static double op_copy[ATVI_COPY];
 
 static void linear_forward(atv_ctx *ctx, double **x, double *out) {
     atvi_pack(ctx, OP_F, OP_C, x[1], op_packed);
     atvi_linear(ctx, OP_N, OP_F, OP_C, x[0], op_packed, x[2], out, 0);
 }
 static void linear_backward(atv_ctx *ctx, double **x, const double *dout, double **dx) {
-    atvi_linear_back(ctx, OP_N, OP_F, OP_C, dout, x[0], x[1], dx[0], 1, dx[1], dx[2], op_copy);
+    double *scratch = (double *)malloc(atvi_product_scratch(ctx) * sizeof *scratch);
+    atvi_linear_back(ctx, OP_N, OP_F, OP_C, dout, x[0], x[1], dx[0], 1, dx[1], dx[2], scratch);
+    free(scratch);
 }
 static void norm_forward(atv_ctx *ctx, double **x, double *out) {
     atvi_norm(ctx, OP_N, OP_C, x[0], x[1], x[2], 1e-5, out, op_mean, op_rstd);
