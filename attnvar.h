@@ -2669,12 +2669,12 @@ static void atvi_product(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const at
         }
 }
 
-/* dx = dy W (or += with add), dW += dy^T x, db += column sums of dy.
+/* dW += dy^T x, db += column sums of dy, dx = dy W (or += with add); dx comes last and may take x's place.
    dy [n,N]  x, dx [n,K]  W, dW [N,K]  db [N] or NULL   scratch [atvi_product_scratch] */
 static void atvi_linear_back(atv_ctx *ctx, int64_t n, int64_t N, int64_t K, const atv_real *dy, const atv_real *x,
                              const atv_real *W, atv_real *dx, int add, atv_real *dW, atv_real *db, atv_real *scratch) {
-    atvi_product(ctx, n, K, N, dy, N, 1, W, dx, add, scratch);
     atvi_product(ctx, N, K, n, dy, 1, N, x, dW, 1, scratch);
+    atvi_product(ctx, n, K, N, dy, N, 1, W, dx, add, scratch);
     if (db) {
         atvi_colsum_job j;
         j.n = n; j.N = N; j.x = dy; j.sum = db; j.k = ctx->kernels;
@@ -3870,16 +3870,16 @@ static void atvi_loss_item(void *arg, int64_t row, int lane) {
 
 /* ==== >>model-forward ============================================================================================= */
 
-/* What the forward leaves of a layer for the backward. Without a backward all layers share one set. */
+/* What the forward leaves of a layer for the backward: the stream, and what products and attention make. Norms and gelu
+   are cheap: the backward runs them again, with the same bits, and all layers share the room for what they give. Without a
+   backward all layers share one set of this, too. */
 typedef struct atvi_acts {
     atv_real *x;                    /* [N,C] the stream as it enters */
-    atv_real *ln1, *mean1, *rstd1;  /* [N,C] [N] [N] */
     atv_real *q, *k, *v;            /* [N,H D] [N,G D] [N,G Dv]; k and v are the owner's */
     atv_real *lse, *att;            /* [N,H] [N,H Dv] */
     atv_real *mid;                  /* [N,C] the stream between attention and MLP */
-    atv_real *ln2, *mean2, *rstd2;
-    atv_real *h, *a;                /* [N,F] before and after gelu */
-    atv_real *dk, *dv;              /* gradients, at the owner */
+    atv_real *h;                    /* [N,F] before gelu */
+    atv_real *dk, *dv;              /* gradients, at the owner; one pair for all owners that no other layer reads */
 } atvi_acts;
 
 struct atv_work {
@@ -3888,7 +3888,10 @@ struct atv_work {
     atv_work_desc desc;
     atv_attn *attn;                 /* [L] */
     atvi_acts *acts;                /* [L] */
-    atv_real *x;                    /* [N,C] the stream as it leaves the last layer */
+    atv_real *x, *dx;               /* [N,C] the stream as it leaves the last layer; its gradient, in the same place */
+    atv_real *ln, *mean, *rstd;     /* [N,C] [N] [N] of the norm at hand */
+    atv_real *a;                    /* [N,F] after gelu, then its gradient; without a backward in the place of h */
+    atv_real *dn, *datt, *dq;       /* [N,C] [N,H Dv] [N,H D] gradients in the layer at hand */
     int32_t *pos, *targets;         /* [N] */
     int64_t *start;                 /* [max_seqs] */
     int32_t *stage_ids;             /* [N] a batch being put together, */
@@ -3901,7 +3904,6 @@ struct atv_work {
     double *logp;
     atv_real *grads;                /* like the model's values */
     atv_real *copy;                 /* [atvi_product_scratch] */
-    atv_real *dx, *dn, *da, *datt, *dq;     /* [N,C] [N,C] [N,F] [N,H Dv] [N,H D] */
 };
 
 typedef struct atvi_sizes { int64_t S, Sv, GD, GDv, F; } atvi_sizes;
@@ -3916,18 +3918,20 @@ static atvi_sizes atvi_layer_sizes(const atv_layer *l) {
     return s;
 }
 
+static void atvi_widen(atvi_sizes *m, const atv_layer *l) {
+    const atvi_sizes s = atvi_layer_sizes(l);
+    m->S = ATVI_MAX(m->S, s.S);
+    m->Sv = ATVI_MAX(m->Sv, s.Sv);
+    m->GD = ATVI_MAX(m->GD, s.GD);
+    m->GDv = ATVI_MAX(m->GDv, s.GDv);
+    m->F = ATVI_MAX(m->F, s.F);
+}
+
 /* The largest of each over all layers. */
 static atvi_sizes atvi_max_sizes(const atv_config *c) {
     atvi_sizes m = {0, 0, 0, 0, 0};
     int i;
-    for (i = 0; i < c->num_layers; i++) {
-        atvi_sizes s = atvi_layer_sizes(&c->layers[i]);
-        m.S = ATVI_MAX(m.S, s.S);
-        m.Sv = ATVI_MAX(m.Sv, s.Sv);
-        m.GD = ATVI_MAX(m.GD, s.GD);
-        m.GDv = ATVI_MAX(m.GDv, s.GDv);
-        m.F = ATVI_MAX(m.F, s.F);
-    }
+    for (i = 0; i < c->num_layers; i++) atvi_widen(&m, &c->layers[i]);
     return m;
 }
 
@@ -3957,11 +3961,22 @@ static atv_attn *atvi_layers_attn(atvi_arena *arena, atv_ctx *ctx, const atv_con
     return attn;
 }
 
+/* Whether no layer after i reads the same keys and values: in the backward i is the first to add to their gradients. */
+static int atvi_last_reader(const atv_config *c, int i) {
+    int j;
+    for (j = i + 1; j < c->num_layers; j++)
+        if (c->layers[j].kv_layer == c->layers[i].kv_layer) return 0;
+    return 1;
+}
+
 static atv_work *atvi_work_whole(atvi_arena *arena, atv_model *model, const atv_work_desc *d) {
     const atv_config *c = &model->config;
     const atvi_sizes most = atvi_max_sizes(c);
     const int64_t N = d->max_tokens, C = c->hidden_size;
     atv_work measure, *self = (atv_work *)atvi_take(arena, 1, sizeof *self), *w = self ? self : &measure;
+    const int64_t kept = d->backward ? N : 0;               /* rows of what only a backward needs */
+    atvi_sizes alone = {0, 0, 0, 0, 0};                     /* of the owners that no other layer reads */
+    atv_real *dk, *dv;                                      /* of those */
     atvi_acts one;
     int i;
     memset(w, 0, sizeof *w);
@@ -3971,7 +3986,10 @@ static atv_work *atvi_work_whole(atvi_arena *arena, atv_model *model, const atv_
     w->desc = *d;
     w->attn = atvi_layers_attn(arena, model->ctx, c, (int)ATVI_MIN((int64_t)c->max_position_embeddings, N));
     w->acts = (atvi_acts *)atvi_take(arena, (size_t)c->num_layers, sizeof *w->acts);
-    w->x = atvi_reals(arena, N, C);
+    w->x = w->dx = atvi_reals(arena, N, C);
+    w->ln = atvi_reals(arena, N, C);
+    w->mean = atvi_reals(arena, N, 1);
+    w->rstd = atvi_reals(arena, N, 1);
     w->pos = (int32_t *)atvi_take(arena, (size_t)N, sizeof *w->pos);
     w->targets = (int32_t *)atvi_take(arena, (size_t)N, sizeof *w->targets);
     w->rows = (int64_t *)atvi_take(arena, (size_t)N, sizeof *w->rows);
@@ -3979,32 +3997,29 @@ static atv_work *atvi_work_whole(atvi_arena *arena, atv_model *model, const atv_
     w->stage_ids = (int32_t *)atvi_take(arena, (size_t)N, sizeof *w->stage_ids);
     w->stage_lengths = (int *)atvi_take(arena, (size_t)d->max_seqs, sizeof *w->stage_lengths);
     w->stage_logprobs = (float *)atvi_take(arena, (size_t)N, sizeof *w->stage_logprobs);
+    for (i = 0; i < c->num_layers; i++)
+        if (c->layers[i].kv_layer == i && atvi_last_reader(c, i)) atvi_widen(&alone, &c->layers[i]);
+    dk = atvi_reals(arena, kept, alone.GD);
+    dv = atvi_reals(arena, kept, alone.GDv);
     for (i = 0; i < c->num_layers; i++) {
         const atv_layer *l = &c->layers[i];
         atvi_sizes s = d->backward ? atvi_layer_sizes(l) : most;
         atvi_acts a = one;
         if (d->backward || i == 0) {
             a.x = d->backward ? atvi_reals(arena, N, C) : w->x;
-            a.ln1 = atvi_reals(arena, N, C);
-            a.mean1 = atvi_reals(arena, N, 1);
-            a.rstd1 = atvi_reals(arena, N, 1);
             a.q = atvi_reals(arena, N, s.S);
             a.lse = d->backward ? atvi_reals(arena, N, l->num_heads) : NULL;
             a.att = atvi_reals(arena, N, s.Sv);
             a.mid = d->backward ? atvi_reals(arena, N, C) : w->x;
-            a.ln2 = d->backward ? atvi_reals(arena, N, C) : a.ln1;
-            a.mean2 = d->backward ? atvi_reals(arena, N, 1) : a.mean1;
-            a.rstd2 = d->backward ? atvi_reals(arena, N, 1) : a.rstd1;
             a.h = atvi_reals(arena, N, s.F);
-            a.a = d->backward ? atvi_reals(arena, N, s.F) : a.h;
             one = a;
         }
-        if (l->kv_layer == i) {                             /* readers may come later, so every owner keeps its own */
+        if (l->kv_layer == i) {                             /* readers may come later: each owner's k and v last */
             s = atvi_layer_sizes(l);
             a.k = atvi_reals(arena, N, s.GD);
             a.v = atvi_reals(arena, N, s.GDv);
-            a.dk = d->backward ? atvi_reals(arena, N, s.GD) : NULL;
-            a.dv = d->backward ? atvi_reals(arena, N, s.GDv) : NULL;
+            a.dk = atvi_last_reader(c, i) ? dk : atvi_reals(arena, kept, s.GD);
+            a.dv = atvi_last_reader(c, i) ? dv : atvi_reals(arena, kept, s.GDv);
         } else if (self) {
             a.k = w->acts[l->kv_layer].k;
             a.v = w->acts[l->kv_layer].v;
@@ -4013,6 +4028,7 @@ static atv_work *atvi_work_whole(atvi_arena *arena, atv_model *model, const atv_
         }
         if (self) w->acts[i] = a;
     }
+    w->a = d->backward ? atvi_reals(arena, N, most.F) : one.h;
     w->loss_rows = ATVI_MIN(N, ATVI_LOSS_ROWS);
     w->lnf_in = atvi_reals(arena, w->loss_rows, C);
     w->lnf = atvi_reals(arena, w->loss_rows, C);
@@ -4025,9 +4041,7 @@ static atv_work *atvi_work_whole(atvi_arena *arena, atv_model *model, const atv_
         w->dlnf = atvi_reals(arena, w->loss_rows, C);
         w->grads = (atv_real *)atvi_take(arena, model->n_values, sizeof(atv_real));
         w->copy = atvi_reals(arena, 1, (int64_t)atvi_product_scratch(model->ctx));
-        w->dx = atvi_reals(arena, N, C);
         w->dn = atvi_reals(arena, N, C);
-        w->da = atvi_reals(arena, N, most.F);
         w->datt = atvi_reals(arena, N, most.Sv);
         w->dq = atvi_reals(arena, N, most.S);
     }
@@ -4160,20 +4174,20 @@ static void atvi_forward(atv_work *w, const atv_batch *batch, int64_t N) {
         const atvi_acts *a = &w->acts[i];
         atv_real *next = i + 1 < c->num_layers ? w->acts[i + 1].x : w->x;
         atvi_attn_call call = atvi_layer_call(w, batch, i);
-        atvi_norm(ctx, N, C, a->x, p->ln1_w, p->ln1_b, eps, a->ln1, a->mean1, a->rstd1);
-        atvi_linear(ctx, N, s.S, C, a->ln1, p->q_packed, NULL, a->q, 0);
+        atvi_norm(ctx, N, C, a->x, p->ln1_w, p->ln1_b, eps, w->ln, w->mean, w->rstd);
+        atvi_linear(ctx, N, s.S, C, w->ln, p->q_packed, NULL, a->q, 0);
         if (p->k) {
-            atvi_linear(ctx, N, s.GD, C, a->ln1, p->k_packed, NULL, a->k, 0);
-            atvi_linear(ctx, N, s.GDv, C, a->ln1, p->v_packed, NULL, a->v, 0);
+            atvi_linear(ctx, N, s.GD, C, w->ln, p->k_packed, NULL, a->k, 0);
+            atvi_linear(ctx, N, s.GDv, C, w->ln, p->v_packed, NULL, a->v, 0);
         }
         atvi_attn_forward(&call);
         atvi_copy(a->mid, a->x, N * C);
         atvi_linear(ctx, N, C, s.Sv, a->att, p->o_packed, p->o_b, a->mid, 1);
-        atvi_norm(ctx, N, C, a->mid, p->ln2_w, p->ln2_b, eps, a->ln2, a->mean2, a->rstd2);
-        atvi_linear(ctx, N, s.F, C, a->ln2, p->fc_packed, p->fc_b, a->h, 0);
-        atvi_gelu(ctx, N * s.F, a->h, a->a);
+        atvi_norm(ctx, N, C, a->mid, p->ln2_w, p->ln2_b, eps, w->ln, w->mean, w->rstd);
+        atvi_linear(ctx, N, s.F, C, w->ln, p->fc_packed, p->fc_b, a->h, 0);
+        atvi_gelu(ctx, N * s.F, a->h, w->a);
         atvi_copy(next, a->mid, N * C);
-        atvi_linear(ctx, N, C, s.F, a->a, p->proj_packed, p->proj_b, next, 1);
+        atvi_linear(ctx, N, C, s.F, w->a, p->proj_packed, p->proj_b, next, 1);
     }
 }
 
@@ -4203,7 +4217,7 @@ static atv_real *atvi_grad(const atv_work *w, const atv_real *parameter) {
 }
 
 /* Loss over the positions that have a target, a chunk of logits at a time; with `gradient`, its gradient with respect to
-   the stream is left in dx, those of wte and the final norm are added. */
+   the stream takes the stream's place (dx), those of wte and the final norm are added. */
 static void atvi_loss(atv_work *w, int64_t N, int gradient, float *logprobs, atv_loss *out) {
     const atv_model *m = w->model;
     const int64_t C = m->config.hidden_size, V = m->config.vocab_size;
@@ -4214,9 +4228,9 @@ static void atvi_loss(atv_work *w, int64_t N, int gradient, float *logprobs, atv
     for (t = 0; t < N; t++) {
         if (logprobs) logprobs[t] = 0;
         if (w->targets[t] != -100) w->rows[count++] = t;
+        else if (gradient) memset(w->dx + t * C, 0, (size_t)C * sizeof *w->dx);
     }
     out->tokens = count;
-    if (gradient) memset(w->dx, 0, (size_t)(N * C) * sizeof *w->dx);
     for (t = 0; t < count; t += n) {
         const int64_t *rows = w->rows + t;
         n = ATVI_MIN(w->loss_rows, count - t);
@@ -4256,46 +4270,49 @@ ATVDEF atv_result atv_forward_loss(atv_work *work, const atv_batch *batch, float
 /* ==== >>model-backward ============================================================================================ */
 
 /* Each layer did mid = x + o(attn(ln1 x)), next = mid + proj(gelu(fc(ln2 mid))). dx holds the gradient of next, then of
-   mid, then of x. Later readers have added to an owner's dk and dv by the time its own turn comes. */
+   mid, then of x. What the forward did not keep is computed again. Later readers have added to an owner's dk and dv by the
+   time its own turn comes. */
 static void atvi_backward(atv_work *w, const atv_batch *batch, int64_t N) {
     const atv_config *c = &w->model->config;
     const int64_t C = c->hidden_size;
+    const double eps = c->layer_norm_epsilon;
     atv_ctx *ctx = w->ctx;
     int i;
-    for (i = 0; i < c->num_layers; i++)
-        if (c->layers[i].kv_layer == i) {
-            const atvi_sizes s = atvi_layer_sizes(&c->layers[i]);
-            memset(w->acts[i].dk, 0, (size_t)(N * s.GD) * sizeof(atv_real));
-            memset(w->acts[i].dv, 0, (size_t)(N * s.GDv) * sizeof(atv_real));
-        }
     for (i = c->num_layers - 1; i >= 0; i--) {
         const atvi_layer_params *p = &w->model->w[i];
         const atv_layer *l = &c->layers[i];
         const atvi_sizes s = atvi_layer_sizes(l);
         const atvi_acts *a = &w->acts[i];
         atvi_attn_call call = atvi_layer_call(w, batch, i);
-        atvi_linear_back(ctx, N, C, s.F, w->dx, a->a, p->proj, w->da, 0, atvi_grad(w, p->proj), atvi_grad(w, p->proj_b),
+        atvi_gelu(ctx, N * s.F, a->h, w->a);
+        atvi_linear_back(ctx, N, C, s.F, w->dx, w->a, p->proj, w->a, 0, atvi_grad(w, p->proj), atvi_grad(w, p->proj_b),
                          w->copy);
-        atvi_gelu_back(ctx, N * s.F, a->h, w->da);
-        atvi_linear_back(ctx, N, s.F, C, w->da, a->ln2, p->fc, w->dn, 0, atvi_grad(w, p->fc), atvi_grad(w, p->fc_b),
+        atvi_gelu_back(ctx, N * s.F, a->h, w->a);
+        atvi_norm(ctx, N, C, a->mid, p->ln2_w, p->ln2_b, eps, w->ln, w->mean, w->rstd);
+        atvi_linear_back(ctx, N, s.F, C, w->a, w->ln, p->fc, w->dn, 0, atvi_grad(w, p->fc), atvi_grad(w, p->fc_b),
                          w->copy);
-        atvi_norm_back(ctx, N, C, a->mid, p->ln2_w, a->mean2, a->rstd2, w->dn, w->dx,
+        atvi_norm_back(ctx, N, C, a->mid, p->ln2_w, w->mean, w->rstd, w->dn, w->dx,
                        atvi_grad(w, p->ln2_w), atvi_grad(w, p->ln2_b));
 
         atvi_linear_back(ctx, N, C, s.Sv, w->dx, a->att, p->o, w->datt, 0, atvi_grad(w, p->o), atvi_grad(w, p->o_b),
                          w->copy);
         memset(w->dq, 0, (size_t)(N * s.S) * sizeof(atv_real));
+        if (atvi_last_reader(c, i)) {
+            memset(a->dk, 0, (size_t)(N * s.GD) * sizeof(atv_real));
+            memset(a->dv, 0, (size_t)(N * s.GDv) * sizeof(atv_real));
+        }
         call.dout = atvi_heads_view(w->datt, l->num_heads, l->value_dim);
         call.dq = atvi_heads_view(w->dq, l->num_heads, l->head_dim);
         call.dk = atvi_heads_view(a->dk, l->num_key_value_heads, l->head_dim);
         call.dv = atvi_heads_view(a->dv, l->num_key_value_heads, l->value_dim);
         atvi_attn_backward(&call);
-        atvi_linear_back(ctx, N, s.S, C, w->dq, a->ln1, p->q, w->dn, 0, atvi_grad(w, p->q), NULL, w->copy);
+        atvi_norm(ctx, N, C, a->x, p->ln1_w, p->ln1_b, eps, w->ln, w->mean, w->rstd);
+        atvi_linear_back(ctx, N, s.S, C, w->dq, w->ln, p->q, w->dn, 0, atvi_grad(w, p->q), NULL, w->copy);
         if (p->k) {
-            atvi_linear_back(ctx, N, s.GD, C, a->dk, a->ln1, p->k, w->dn, 1, atvi_grad(w, p->k), NULL, w->copy);
-            atvi_linear_back(ctx, N, s.GDv, C, a->dv, a->ln1, p->v, w->dn, 1, atvi_grad(w, p->v), NULL, w->copy);
+            atvi_linear_back(ctx, N, s.GD, C, a->dk, w->ln, p->k, w->dn, 1, atvi_grad(w, p->k), NULL, w->copy);
+            atvi_linear_back(ctx, N, s.GDv, C, a->dv, w->ln, p->v, w->dn, 1, atvi_grad(w, p->v), NULL, w->copy);
         }
-        atvi_norm_back(ctx, N, C, a->x, p->ln1_w, a->mean1, a->rstd1, w->dn, w->dx,
+        atvi_norm_back(ctx, N, C, a->x, p->ln1_w, w->mean, w->rstd, w->dn, w->dx,
                        atvi_grad(w, p->ln1_w), atvi_grad(w, p->ln1_b));
     }
     atvi_embed_back(ctx, N, C, batch->ids, w->pos, w->dx, atvi_grad(w, w->model->wte), atvi_grad(w, w->model->wpe));

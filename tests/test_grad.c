@@ -325,7 +325,7 @@ static void check_whole(const atv_config *config, const char *name) {
 static void test_models(void) {
     static const struct { atv_variant variant; double group, kqv; } presets[] = {
         { ATV_MHA, 1, 1 }, { ATV_MQA, 0, 1 }, { ATV_GQA, 0.6, 1 }, { ATV_KQV, 1, 0.5 }, { ATV_COMBINED, 0.4, 0.5 } };
-    static const int map[5] = { 2, 0, 0, 2, 3 }, windows[3] = { 4, 0, 3 }, sharing[3] = { 0, 0, 2 }, late[4] = { 0, 1, 0, 1 };
+    static const int map[5] = { 2, 0, 0, 2, 3 }, windows[3] = { 4, 0, 3 }, sharing[3] = { 0, 0, 2 }, across[3] = { 0, 1, 0 }, late[4] = { 0, 1, 0, 1 };
     atv_ctx *ctx = test_ctx(ATV_ISA_AUTO, 1);
     atv_config c, base;
     atv_layer layers[3];
@@ -353,6 +353,8 @@ static void test_models(void) {
     check_whole(&c, "kv_of_head with an unread head");
     c.kv_of_layer = sharing;
     check_whole(&c, "kv_of_layer");
+    c.kv_of_layer = across;
+    check_whole(&c, "kv_of_layer, across an owner that reads its own");
     c.num_layers = 4;
     c.windows = NULL;
     c.kv_of_layer = late;

@@ -629,6 +629,42 @@ static void test_memory(void) {
     CHECK(alloc.live == 0, "%ld blocks left", alloc.live);
 }
 
+/* Adds up what it is asked for, and gives no more than 100 MB at once. */
+static void *some_get(void *user, size_t size) {
+    *(size_t *)user += size;
+    return size < 100000000 ? malloc(size) : NULL;
+}
+
+static void some_put(void *user, void *ptr) { (void)user; free(ptr); }
+
+/* The published shape at batch 16, context 512: all that training it asks for, told before. */
+static void test_published_memory(void) {
+    atv_ctx_desc desc;
+    atv_ctx *ctx = NULL;
+    atv_config c = atv_config_published();
+    atv_model *model = NULL;
+    atv_trainer *t = NULL;
+    atv_trainer_desc d = atv_trainer_published();
+    size_t asked = 0, before, model_said = 0, trainer_said = 0;
+    memset(&desc, 0, sizeof desc);
+    desc.allocator.user = &asked;
+    desc.allocator.alloc = some_get;
+    desc.allocator.free = some_put;
+    desc.n_threads = 2;
+    MUST((atv_ctx *)NULL, atv_ctx_create(&desc, &ctx));
+    before = asked;
+    MUST(ctx, atv_model_bytes(ctx, &c, &model_said));
+    MUST(ctx, atv_model_create(ctx, &c, &model));
+    CHECK(asked == before + model_said, "a model said %lu bytes and asked for %lu", (unsigned long)model_said, (unsigned long)(asked - before));
+    before = asked;
+    MUST(ctx, atv_trainer_bytes(model, &d, &trainer_said));
+    CHECK(atv_trainer_create(model, &d, &t) == ATV_ERR_MEMORY && !t, "a trainer in less than 100 MB");
+    CHECK(asked == before + trainer_said, "a trainer said %lu bytes and asked for %lu", (unsigned long)trainer_said, (unsigned long)(asked - before));
+    CHECK(asked < 540000000, "context, model and trainer take %lu bytes", (unsigned long)asked);
+    atv_model_destroy(model);
+    atv_ctx_destroy(ctx);
+}
+
 /* ---- what a trainer refuses, and that it goes on afterwards ---- */
 
 static void test_failures(void) {
@@ -701,6 +737,7 @@ int main(void) {
     test_order();
     test_recipe();
     test_memory();
+    test_published_memory();
     CHECK(rmdir(directory) == 0, "files were left in %s", directory);
     test_failures();
     return test_done("train");
