@@ -352,7 +352,7 @@ static void bench_matmul(bench *b) {
     p.x = bench_numbers(most_rows * most_k);
     p.y = bench_numbers(most_rows * most_n);
     p.dw = bench_numbers(most_nk);
-    p.scratch = bench_numbers((int64_t)ATVI_COPY);
+    p.scratch = bench_numbers((int64_t)atvi_product_scratch(ctx));
     for (k = 0; k < n_rows; k++) {
         p.rows = all[k];
         for (p.kind = 0; p.kind < (p.rows >= 512 ? 3 : 1); p.kind++) {
