@@ -2512,43 +2512,60 @@ static void atvi_norm_back(atv_ctx *ctx, int64_t n, int64_t C, const atv_real *x
 
 /* ==== >>linear ==================================================================================================== */
 
-typedef struct atvi_matmul_job {
-    int64_t M, N, K;
-    const atv_real *A, *B, *bias;
-    int64_t a_m, a_k, b_panel, b_k, c_m;
-    atv_real *C;
+/* y = x W^T + b, or y += ..; gelu = GELU(y) unless NULL.
+   packed: W [N,K] after atvi_pack   b [N] or NULL   y, gelu [n,N], which may be the same */
+typedef struct atvi_linear_desc {
+    int64_t N;
+    const atv_real *packed, *b;
+    atv_real *y;
     int add;
-    int64_t rows, cols;                                     /* of an item */
-    const atvi_kernels *k;
-} atvi_matmul_job;
+    atv_real *gelu;
+} atvi_linear_desc;
 
-static void atvi_matmul_item(void *arg, int64_t item, int lane) {
-    const atvi_matmul_job *j = (const atvi_matmul_job *)arg;
-    int64_t m_blocks = atvi_blocks(j->M, j->rows), m = item % m_blocks * j->rows, n = item / m_blocks * j->cols;
+#define ATVI_LINEARS 3
+
+typedef struct atvi_linear_job {
+    int64_t n, K, rows;                                     /* rows: of an item */
+    const atv_real *x;
+    atvi_linear_desc l[ATVI_LINEARS];
+    int64_t cols[ATVI_LINEARS], items[ATVI_LINEARS];
+    const atvi_kernels *k;
+} atvi_linear_job;
+
+static void atvi_linear_item(void *arg, int64_t item, int lane) {
+    const atvi_linear_job *j = (const atvi_linear_job *)arg;
+    const atvi_linear_desc *l = j->l;
+    const int64_t blocks = atvi_blocks(j->n, j->rows);
+    int64_t m, n, rows, cols, K = j->K, r;
     (void)lane;
-    j->k->matmul(ATVI_MIN(j->rows, j->M - m), ATVI_MIN(j->cols, j->N - n), j->K, j->A + m * j->a_m, j->a_m, j->a_k,
-                 j->B + n / ATVI_PANEL * j->b_panel, j->b_panel, j->b_k, j->C + m * j->c_m + n, j->c_m,
-                 j->bias ? j->bias + n : NULL, j->add, atvi_chunk(j->K));
+    for (; item >= j->items[l - j->l]; l++) item -= j->items[l - j->l];
+    m = item % blocks * j->rows;
+    n = item / blocks * j->cols[l - j->l];
+    rows = ATVI_MIN(j->rows, j->n - m);
+    cols = ATVI_MIN(j->cols[l - j->l], l->N - n);
+    j->k->matmul(rows, cols, K, j->x + m * K, K, 1, l->packed + n * K, ATVI_PANEL * K, ATVI_PANEL,
+                 l->y + m * l->N + n, l->N, l->b ? l->b + n : NULL, l->add, atvi_chunk(K));
+    for (r = m; l->gelu && r < m + rows; r++) j->k->gelu(cols, l->y + r * l->N + n, l->gelu + r * l->N + n);
 }
 
-/* The kernel's matmul over all lanes; cols is a whole number of panels. */
-static void atvi_matmul(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k,
-                        const atv_real *B, int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m,
-                        const atv_real *bias, int add) {
-    atvi_matmul_job j;
-    if (M <= 0 || N <= 0) return;
+/* The same x [n,K] times up to ATVI_LINEARS matrices. */
+static void atvi_linears(atv_ctx *ctx, int64_t n, int64_t K, const atv_real *x, const atvi_linear_desc *l, int count) {
+    const int64_t lanes = (int64_t)atvi_lanes(ctx);
+    int64_t items = 0;
+    atvi_linear_job j;
+    int i;
     memset(&j, 0, sizeof j);
-    j.M = M; j.N = N; j.K = K; j.A = A; j.a_m = a_m; j.a_k = a_k; j.B = B; j.b_panel = b_panel; j.b_k = b_k;
-    j.C = C; j.c_m = c_m; j.bias = bias; j.add = add; j.k = ctx->kernels;
-    if (M > ATVI_ROWS_MOST) {
-        j.rows = atvi_blocks(atvi_blocks(M, atvi_blocks(M, ATVI_ROWS_MOST)), 6) * 6;
-        j.cols = 4 * ATVI_COLS;
-    } else {                                                /* few rows: each lane reads its stretches of B once */
-        const int64_t items = (int64_t)atvi_lanes(ctx) * (N > 2048 ? 4 : 1);
-        j.rows = M;
-        j.cols = atvi_blocks(atvi_blocks(N, items), ATVI_COLS) * ATVI_COLS;
+    j.n = n; j.K = K; j.x = x; j.k = ctx->kernels;
+    j.rows = n > ATVI_ROWS_MOST ? atvi_blocks(atvi_blocks(n, atvi_blocks(n, ATVI_ROWS_MOST)), 6) * 6 : ATVI_MAX(n, 1);
+    for (i = 0; i < count; i++) {
+        j.l[i] = l[i];
+        j.cols[i] = 4 * ATVI_COLS;
+        if (n <= ATVI_ROWS_MOST)                            /* few rows: each lane reads its stretches of W once */
+            j.cols[i] = atvi_blocks(atvi_blocks(l[i].N, l[i].N > 2048 ? 4 * lanes : lanes), ATVI_COLS) * ATVI_COLS;
+        j.items[i] = atvi_blocks(n, j.rows) * atvi_blocks(l[i].N, j.cols[i]);
+        items += j.items[i];
     }
-    atvi_parallel(ctx, atvi_blocks(M, j.rows) * atvi_blocks(N, j.cols), atvi_matmul_item, &j);
+    atvi_parallel(ctx, items, atvi_linear_item, &j);
 }
 
 typedef struct atvi_pack_job { int64_t N, K, w_n; const atv_real *W; atv_real *P; } atvi_pack_job;
@@ -2580,10 +2597,16 @@ static void atvi_pack(atv_ctx *ctx, int64_t N, int64_t K, const atv_real *W, atv
     atvi_parallel(ctx, atvi_blocks(N, ATVI_PANEL), atvi_pack_item, &j);
 }
 
-/* y = x W^T + b, or y += ..   x [n,K]  packed: W [N,K] after atvi_pack  b [N] or NULL  y [n,N] */
+static atvi_linear_desc atvi_linear_to(int64_t N, const atv_real *packed, const atv_real *b, atv_real *y, int add) {
+    atvi_linear_desc l;
+    l.N = N; l.packed = packed; l.b = b; l.y = y; l.add = add; l.gelu = NULL;
+    return l;
+}
+
 static void atvi_linear(atv_ctx *ctx, int64_t n, int64_t N, int64_t K, const atv_real *x, const atv_real *packed,
                         const atv_real *b, atv_real *y, int add) {
-    atvi_matmul(ctx, n, N, K, x, K, 1, packed, ATVI_PANEL * K, ATVI_PANEL, y, N, b, add);
+    const atvi_linear_desc l = atvi_linear_to(N, packed, b, y, add);
+    atvi_linears(ctx, n, K, x, &l, 1);
 }
 
 typedef struct atvi_colsum_job { int64_t n, N; const atv_real *x; atv_real *sum; const atvi_kernels *k; } atvi_colsum_job;
@@ -3256,22 +3279,27 @@ ATVDEF atv_result atv_kv_copy(atv_kv *kv, int from, int to) {
     return ATV_OK;
 }
 
-/* n positions of k [n,G,D] and v [n,G,Dv] at the end of a sequence. A ring keeps the last ones. */
+/* Key and value of head g at `position`. */
+static void atvi_kv_put(const atv_kv *kv, int seq, int g, int position, const atv_real *k, const atv_real *v) {
+    int slot = position % kv->room, e;
+    atv_real *to = atvi_kv_keys(kv, seq, g) + atvi_kv_slot(kv, slot);
+    for (e = 0; e < kv->desc.head_dim; e++) to[e * ATVI_PANEL] = k[e];
+    memcpy(atvi_kv_values(kv, seq, g) + (int64_t)slot * kv->desc.value_dim, v, (size_t)kv->desc.value_dim * sizeof *v);
+}
+
+/* n more positions. A ring keeps the last ones. */
+static void atvi_kv_longer(atv_kv *kv, int seq, int n) {
+    kv->length[seq] += n;
+    kv->oldest[seq] = ATVI_MAX(kv->oldest[seq], kv->length[seq] - kv->room);
+}
+
+/* n positions of k [n,G,D] and v [n,G,Dv] at the end of a sequence. */
 static void atvi_kv_append(atv_kv *kv, int seq, int n, const atvi_view *k, const atvi_view *v, int64_t at) {
-    int i, g, length = kv->length[seq], skip = ATVI_MAX(0, n - kv->room);
-    int64_t e;
-    for (i = skip; i < n; i++) {
-        int slot = (length + i) % kv->room;
-        for (g = 0; g < kv->desc.n_kv_head; g++) {
-            atv_real *kd = atvi_kv_keys(kv, seq, g) + atvi_kv_slot(kv, slot);
-            const atv_real *ks = atvi_at(k, 0, at + i, g);
-            for (e = 0; e < kv->desc.head_dim; e++) kd[e * ATVI_PANEL] = ks[e];
-            memcpy(atvi_kv_values(kv, seq, g) + (int64_t)slot * kv->desc.value_dim, atvi_at(v, 0, at + i, g),
-                   (size_t)kv->desc.value_dim * sizeof(atv_real));
-        }
-    }
-    kv->length[seq] = length + n;
-    kv->oldest[seq] = ATVI_MAX(kv->oldest[seq], length + n - kv->room);
+    int i, g;
+    for (i = ATVI_MAX(0, n - kv->room); i < n; i++)
+        for (g = 0; g < kv->desc.n_kv_head; g++)
+            atvi_kv_put(kv, seq, g, kv->length[seq] + i, atvi_at(k, 0, at + i, g), atvi_at(v, 0, at + i, g));
+    atvi_kv_longer(kv, seq, n);
 }
 
 /* The other way: positions from `from` to the end, as rows k [n][G*D] and v [n][G*Dv]. */
@@ -3296,6 +3324,7 @@ typedef struct atvi_step_job {
     const int *seqs;
     const int64_t *rows;                                    /* row of q and out for each; NULL: its own number */
     atvi_view q, out;
+    const atvi_view *k, *v;                                 /* of the last position, still to be put; NULL: it is there */
 } atvi_step_job;
 
 /* An item: one sequence and key/value head; the query heads of the group are the rows of one small product. */
@@ -3311,6 +3340,7 @@ static void atvi_step_item(void *arg, int64_t item, int lane) {
     int64_t row = j->rows ? j->rows[i] : i, e, slots = ATVI_MIN(length, kv->room), stride = ATVI_ROUND(slots), s;
     atv_real *p = attn->scratch + (size_t)lane * attn->scratch_size;
     atv_real *q = p + ATVI_ROUND((int64_t)kv->room) * d->n_head, *out = q + (int64_t)d->n_head * d->head_dim;
+    if (j->k) atvi_kv_put(kv, seq, g, length - 1, atvi_at(j->k, 0, row, g), atvi_at(j->v, 0, row, g));
     if (heads == 0) return;
     for (n = 0; n < heads; n++) {
         const atv_real *src = atvi_at(&j->q, 0, row, attn->heads[attn->first[g] + n]);
@@ -3369,7 +3399,9 @@ ATVDEF atv_result atv_attn_step(atv_attn *attn, atv_kv *kv, int n, const int *se
     ATVI_TRY(atvi_attn_view(ctx, "k", k, 3, n, 0, d->n_kv_head, d->head_dim, &vk));
     ATVI_TRY(atvi_attn_view(ctx, "v", v, 3, n, 0, d->n_kv_head, d->value_dim, &vv));
     ATVI_TRY(atvi_attn_view(ctx, "out", out, 3, n, 0, d->n_head, d->value_dim, &j.out));
-    for (i = 0; i < n; i++) atvi_kv_append(kv, seqs[i], 1, &vk, &vv, i);
+    for (i = 0; i < n; i++) atvi_kv_longer(kv, seqs[i], 1);
+    j.k = &vk;
+    j.v = &vv;
     j.attn = attn;
     j.kv = kv;
     j.seqs = seqs;
@@ -4159,6 +4191,24 @@ static void atvi_copy(atv_real *to, const atv_real *from, int64_t n) {
     if (to != from) memcpy(to, from, (size_t)n * sizeof *to);
 }
 
+/* Queries, and keys and values unless another layer's are read, of x [n,C]. */
+static void atvi_qkv(atv_ctx *ctx, int64_t n, int64_t C, const atv_real *x, const atvi_layer_params *p, atvi_sizes s,
+                     atv_real *q, atv_real *k, atv_real *v) {
+    atvi_linear_desc l[3];
+    l[0] = atvi_linear_to(s.S, p->q_packed, NULL, q, 0);
+    l[1] = atvi_linear_to(s.GD, p->k_packed, NULL, k, 0);
+    l[2] = atvi_linear_to(s.GDv, p->v_packed, NULL, v, 0);
+    atvi_linears(ctx, n, C, x, l, p->k ? 3 : 1);
+}
+
+/* h = x W^T + b, a = GELU(h)   x [n,C]  h, a [n,F], which may be the same */
+static void atvi_fc(atv_ctx *ctx, int64_t n, int64_t C, const atv_real *x, const atvi_layer_params *p, atvi_sizes s,
+                    atv_real *h, atv_real *a) {
+    atvi_linear_desc l = atvi_linear_to(s.F, p->fc_packed, p->fc_b, h, 0);
+    l.gelu = a;
+    atvi_linears(ctx, n, C, x, &l, 1);
+}
+
 /* Everything up to the final norm: leaves the stream in w->x. */
 static void atvi_forward(atv_work *w, const atv_batch *batch, int64_t N) {
     const atv_config *c = &w->model->config;
@@ -4175,17 +4225,12 @@ static void atvi_forward(atv_work *w, const atv_batch *batch, int64_t N) {
         atv_real *next = i + 1 < c->num_layers ? w->acts[i + 1].x : w->x;
         atvi_attn_call call = atvi_layer_call(w, batch, i);
         atvi_norm(ctx, N, C, a->x, p->ln1_w, p->ln1_b, eps, w->ln, w->mean, w->rstd);
-        atvi_linear(ctx, N, s.S, C, w->ln, p->q_packed, NULL, a->q, 0);
-        if (p->k) {
-            atvi_linear(ctx, N, s.GD, C, w->ln, p->k_packed, NULL, a->k, 0);
-            atvi_linear(ctx, N, s.GDv, C, w->ln, p->v_packed, NULL, a->v, 0);
-        }
+        atvi_qkv(ctx, N, C, w->ln, p, s, a->q, a->k, a->v);
         atvi_attn_forward(&call);
         atvi_copy(a->mid, a->x, N * C);
         atvi_linear(ctx, N, C, s.Sv, a->att, p->o_packed, p->o_b, a->mid, 1);
         atvi_norm(ctx, N, C, a->mid, p->ln2_w, p->ln2_b, eps, w->ln, w->mean, w->rstd);
-        atvi_linear(ctx, N, s.F, C, w->ln, p->fc_packed, p->fc_b, a->h, 0);
-        atvi_gelu(ctx, N * s.F, a->h, w->a);
+        atvi_fc(ctx, N, C, w->ln, p, s, a->h, w->a);
         atvi_copy(next, a->mid, N * C);
         atvi_linear(ctx, N, C, s.F, w->a, p->proj_packed, p->proj_b, next, 1);
     }
@@ -4563,7 +4608,7 @@ static void atvi_decode_attention(atv_decoder *e, int layer, int n_segments) {
     for (i = 0; i < n_segments; i++) {
         const atvi_segment *s = &e->segments[i];
         if (s->count == 1) {
-            if (l->kv_layer == layer) atvi_kv_append(kv, s->seq, 1, &k, &v, s->row);
+            if (l->kv_layer == layer) atvi_kv_longer(kv, s->seq, 1);
             e->step_seq[n_steps] = s->seq;
             e->step_row[n_steps++] = s->row;
         } else {
@@ -4603,6 +4648,8 @@ static void atvi_decode_attention(atv_decoder *e, int layer, int n_segments) {
         j.rows = e->step_row;
         j.q = q;
         j.out = out;
+        j.k = l->kv_layer == layer ? &k : NULL;
+        j.v = &v;
         atvi_attn_step(&j, n_steps);
     }
 }
@@ -4620,16 +4667,11 @@ static void atvi_decode_pass(atv_decoder *e, int n_segments, int64_t R) {
         const atvi_layer_params *p = &m->w[i];
         const atvi_sizes z = atvi_layer_sizes(&c->layers[i]);
         atvi_norm(ctx, R, C, e->x, p->ln1_w, p->ln1_b, eps, e->ln, e->mean, e->rstd);
-        atvi_linear(ctx, R, z.S, C, e->ln, p->q_packed, NULL, e->q, 0);
-        if (p->k) {
-            atvi_linear(ctx, R, z.GD, C, e->ln, p->k_packed, NULL, e->k[i], 0);
-            atvi_linear(ctx, R, z.GDv, C, e->ln, p->v_packed, NULL, e->v[i], 0);
-        }
+        atvi_qkv(ctx, R, C, e->ln, p, z, e->q, e->k[i], e->v[i]);
         atvi_decode_attention(e, i, n_segments);
         atvi_linear(ctx, R, C, z.Sv, e->att, p->o_packed, p->o_b, e->x, 1);
         atvi_norm(ctx, R, C, e->x, p->ln2_w, p->ln2_b, eps, e->ln, e->mean, e->rstd);
-        atvi_linear(ctx, R, z.F, C, e->ln, p->fc_packed, p->fc_b, e->h, 0);
-        atvi_gelu(ctx, R * z.F, e->h, e->h);
+        atvi_fc(ctx, R, C, e->ln, p, z, e->h, e->h);
         atvi_linear(ctx, R, C, z.F, e->h, p->proj_packed, p->proj_b, e->x, 1);
     }
     for (i = 0; i < c->num_layers; i++) {
