@@ -319,6 +319,29 @@ done
 for dir in "$t/c/d" "$t/copy"; do sed 's/,$//' "$dir/config.json" | sort > "$dir/sorted"; done
 same "convert: config.json, in any order" "$t/c/d/sorted" "$t/copy/sorted"
 
+# ---- the comparison with torch: arguments, and that both compute the same
+
+torch=$here/../tools/bench_torch.py
+if command -v python3 > /dev/null; then
+    python3 -c 'import py_compile, sys; py_compile.compile(*sys.argv[1:], doraise=True)' "$torch" "$t/torch.pyc" 2> "$t/err"
+    result $? "bench_torch.py does not compile: $(tail -n 1 "$t/err")"
+    for words in --work=fly --rounds=0 --threads=x; do
+        python3 "$torch" $words > "$t/out" 2> "$t/err"
+        [ $? -eq 2 ] && [ ! -s "$t/out" ] && grep -q -- "${words%=*}" "$t/err"
+        result $? "bench_torch.py $words: $(cat "$t/err")"
+    done
+    python3 "$torch" --check --threads 1 --attnvar "$bin" > "$t/out" 2> "$t/err"
+    code=$?
+    if grep -q "there is no torch" "$t/err"; then skip "the comparison with torch: $(cat "$t/err")"
+    else
+        [ $code -eq 0 ] && grep -q "compute the same" "$t/out"
+        result $? "bench_torch.py --check: exit code $code: $(tail -n 1 "$t/err")"
+        python3 "$torch" --check --attnvar "$t/none" > "$t/out" 2> "$t/err"
+        [ $? -eq 1 ] && grep -q "$t/none: No such file or directory; \`make\` builds it" "$t/err"
+        result $? "bench_torch.py without attnvar: $(cat "$t/err")"
+    fi
+else skip "tools/bench_torch.py: no python3"; fi
+
 line="cli: $passed passed, $failed failed"
 [ $skipped -gt 0 ] && line="$line, $skipped skipped"
 echo "$line"
