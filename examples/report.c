@@ -225,7 +225,7 @@ typedef struct {
     double x, y, sd;
     double limit_x, limit_y;                                /* where the limits would have it; NAN: nowhere */
     int family, series;                                     /* marks of one series that follow each other are joined */
-    char label[32], tip[240];
+    char label[32], limit_label[32], tip[240];
 } mark;
 
 typedef struct {
@@ -262,8 +262,8 @@ static void draw_chart(FILE *f, const chart *c, const mark *all, int n_all) {
     double x_lo = INFINITY, x_hi = -INFINITY, y_lo = INFINITY, y_hi = -INFINITY, x_step = 0, y_step;
     double x_from, x_room;
     mark m[MAX_VARIANTS];
-    svg_box taken[MAX_VARIANTS * 12], edge = { left + 1, top - 12, right + 9, bottom };
-    double weight[MAX_VARIANTS * 12];
+    svg_box taken[MAX_VARIANTS * 20], edge = { left + 1, top - 12, right + 9, bottom };
+    double weight[MAX_VARIANTS * 20];
     int n = 0, n_taken = 0;
     char s[32];
     for (int i = 0; i < n_all && n < MAX_VARIANTS; i++) if (isfinite(all[i].x) && isfinite(all[i].y)) m[n++] = all[i];
@@ -329,9 +329,14 @@ static void draw_chart(FILE *f, const chart *c, const mark *all, int n_all) {
             double lx = PX(m[i].limit_x), ly = PY(m[i].limit_y);
             svg_box b = { lx - 5, ly - 3, lx + 5, ly + 3 };
             weight[n_taken] = 1.5; taken[n_taken++] = b;
-            if (!c->bars && i + 1 < n && m[i + 1].series == m[i].series && isfinite(m[i + 1].limit_y))
-                fprintf(f, "<path class=\"limit f%d\" d=\"M%.1f %.1fL%.1f %.1f\"/>", m[i + 1].family, lx, ly,
-                        PX(m[i + 1].limit_x), PY(m[i + 1].limit_y));
+            if (!c->bars && i + 1 < n && m[i + 1].series == m[i].series && isfinite(m[i + 1].limit_y)) {
+                double dx = PX(m[i + 1].limit_x) - lx, dy = PY(m[i + 1].limit_y) - ly;
+                fprintf(f, "<path class=\"limit f%d\" d=\"M%.1f %.1fl%.1f %.1f\"/>", m[i + 1].family, lx, ly, dx, dy);
+                for (int k = 1; k < 8; k++) {
+                    svg_box on = { lx + dx * k / 8 - 3, ly + dy * k / 8 - 3, lx + dx * k / 8 + 3, ly + dy * k / 8 + 3 };
+                    weight[n_taken] = 1.5; taken[n_taken++] = on;
+                }
+            }
         }
         if (i + 1 == n || m[i + 1].series != m[i].series || c->bars || m[i].series < 0) continue;
         double dx = PX(m[i + 1].x) - x, dy = PY(m[i + 1].y) - y;
@@ -359,17 +364,20 @@ static void draw_chart(FILE *f, const chart *c, const mark *all, int n_all) {
         fputs("</g>", f);
     }
     /* Each label takes the free place nearest to its mark. */
-    for (int i = 0; i < n; i++) {
+    for (int each = 0; each < 2 * n; each++) {
         static const struct { double x, y; const char *anchor; } at[] = {
             { 0, -9, "middle" }, { 0, 17, "middle" }, { 9, 4, "start" }, { -9, 4, "end" }, { 7, -7, "start" },
             { -7, -7, "end" }, { 7, 14, "start" }, { -7, 14, "end" }, { 0, -20, "middle" }, { 0, 28, "middle" },
             { 14, -15, "start" }, { -14, -15, "end" }, { 14, 22, "start" }, { -14, 22, "end" },
         };
-        double best = INFINITY, w = strlen(m[i].label) * 6.4, e = m[i].sd > 0 ? PY(m[i].y - m[i].sd) - PY(m[i].y) : 0;
-        const char *anchor = "middle";
+        const int i = each % n, own = each < n;
+        const char *label = own ? m[i].label : m[i].limit_label, *anchor = "middle";
+        double mark_x = PX(own ? m[i].x : m[i].limit_x), mark_y = PY(own ? m[i].y : m[i].limit_y);
+        double best = INFINITY, w = strlen(label) * 6.4, e = own && m[i].sd > 0 ? PY(m[i].y - m[i].sd) - mark_y : 0;
         svg_box placed = edge;
+        if (!*label || isnan(mark_x) || isnan(mark_y)) continue;
         for (int k = 0; k < COUNT(at); k++) {
-            double x = PX(m[i].x) + at[k].x, y = PY(m[i].y) + at[k].y, cost = k * 3;
+            double x = mark_x + at[k].x, y = mark_y + at[k].y, cost = k * 3;
             svg_box b;
             if (at[k].x == 0) y += at[k].y < 0 ? -e + (c->bars ? 5 : 0) : e;
             b.x0 = at[k].anchor[0] == 's' ? x : at[k].anchor[0] == 'e' ? x - w : x - w / 2;
@@ -381,7 +389,7 @@ static void draw_chart(FILE *f, const chart *c, const mark *all, int n_all) {
         weight[n_taken] = 20; taken[n_taken++] = placed;
         fprintf(f, "<g class=\"f%d\">", m[i].family);
         svg_text(f, *anchor == 's' ? placed.x0 : *anchor == 'e' ? placed.x1 : (placed.x0 + placed.x1) / 2, placed.y1 - 2, 10,
-                 anchor, "tint halo", m[i].label);
+                 anchor, own ? "tint halo" : "soft halo", label);
         fputs("</g>", f);
     }
 #undef PX
@@ -440,6 +448,12 @@ static mark make_mark(const result *r, const measure *q, double x, int series) {
     return m;
 }
 
+/* Beside where the limits have a time: that time. */
+static void limit_value(mark *m, const char *before) {
+    char v[24];
+    if (m->limit_y > 0) snprintf(m->limit_label, sizeof m->limit_label, "%.7s%s", before, micros(m->limit_y, v));
+}
+
 static const char *const whose[2] = { "This machine. Dotted: the least time that its limits allow",
                                       "Published: a Python implementation on a GPU" };
 
@@ -460,6 +474,7 @@ static void figure_3(FILE *f, const question *q) {
                 const result *r = find(q, all[i] == 1 ? SVG_MHA : SVG_GQA, all[i], 0);
                 if (r) m[n++] = make_mark(r, &measures[p][k], all[i], 0);
             }
+            if (n) limit_value(&m[0], "limit "), limit_value(&m[n - 1], "");
             draw_chart(f, &c, m, n);
         }
         fputs("</div>\n", f);
@@ -513,6 +528,7 @@ static void figure_4(FILE *f, const question *q) {
                 if (!r) continue;
                 m[n] = make_mark(r, &measures[p][y_of[k]], value_of(r, x->value), s);
                 if (x->limit) { m[n].limit_x = value_of(r, x->limit); m[n].limit_y = m[n].y; }
+                if (i == COUNT(cuts) - 1) strcpy(m[n].limit_label, "limit");
                 value_text(x, m[n].x, v);
                 used = strlen(m[n].tip);
                 snprintf(m[n].tip + used, sizeof m[n].tip - used, ", %s %s", x->tip, v);
@@ -945,7 +961,7 @@ static const char style[] =
     ".join,.curve{stroke:var(--c);stroke-width:1.8;fill:none;opacity:.75}.curve{opacity:1}"
     ".spread{stroke:var(--c);stroke-width:1.5;fill:none}"
     ".dash{stroke:var(--c);stroke-width:1.2;stroke-dasharray:4 3;fill:none}.band{fill:var(--c);opacity:.25}"
-    ".limit{stroke:var(--c);stroke-width:1.6;stroke-dasharray:1.5 3;fill:none}.bar~.limit{stroke:var(--ink)}"
+    ".limit{stroke:var(--c);stroke-width:2;stroke-dasharray:2 2.5;fill:none}.bar~.limit{stroke:var(--ink)}"
     ".behind{stroke:var(--mha);stroke-width:1.2;stroke-dasharray:3 2;fill:none;opacity:.8}"
     ".seed{fill:var(--c);opacity:.45}.rows .mark{stroke:var(--paper)}.none{position:absolute}"
     "@media print{h2{break-before:page}}\n";

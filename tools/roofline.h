@@ -104,22 +104,57 @@ static void roofline_take(roofline_taken *t, double x0, double y0, double x1, do
     t->boxes[t->n++] = b;
 }
 
-/* A slope up to the roof, with its rate along it. */
+/* Pixels of what is taken that a box would hide. */
+static double roofline_hides(const roofline_taken *t, svg_box b) {
+    double sum = 0;
+    int i;
+    for (i = 0; i < t->n; i++) sum += svg_overlap(b, t->boxes[i]);
+    return sum;
+}
+
+/* The same of a line as wide as `width`, from `first` pixels after its start on. */
+static double roofline_line_hides(const roofline_taken *t, double x0, double y0, double x1, double y1, double first,
+                                  double width) {
+    double length = hypot(x1 - x0, y1 - y0), at, sum = 0;
+    for (at = first; at < length; at += width) {
+        double x = x0 + (x1 - x0) * at / length, y = y0 + (y1 - y0) * at / length;
+        svg_box b = {x - width / 2, y - width / 2, x + width / 2, y + width / 2};
+        sum += roofline_hides(t, b);
+    }
+    return sum;
+}
+
+static void roofline_take_line(roofline_taken *t, double x0, double y0, double x1, double y1, double width) {
+    double length = hypot(x1 - x0, y1 - y0), at;
+    for (at = 0; at < length; at += width) {
+        double x = x0 + (x1 - x0) * at / length, y = y0 + (y1 - y0) * at / length;
+        roofline_take(t, x - width / 2, y - width / 2, x + width / 2, y + width / 2);
+    }
+}
+
+/* A slope up to the roof, with its rate above it, where that hides least. */
 static void roofline_slope(FILE *f, const roofline_axes *a, double peak, const roofline_mark *m, roofline_taken *t) {
     double rate = m->r->rate, first = fmax(exp2(a->x_lo), pow(10, a->y_lo) / rate);
     double x0 = roofline_x(a, first), y0 = roofline_y(a, rate * first);
-    double x1 = roofline_x(a, peak / rate), y1 = roofline_y(a, peak), length = hypot(x1 - x0, y1 - y0), at;
+    double x1 = roofline_x(a, peak / rate), y1 = roofline_y(a, peak), length = hypot(x1 - x0, y1 - y0);
+    double dx = (x1 - x0) / length, dy = (y1 - y0) / length, w, at, begin = 10, least_hidden = 1e30;
     char s[128];
     if (x1 <= x0) return;
-    roofline_rule(f, x0, y0, x1, y1, "roof");
-    fprintf(f, "<g transform=\"translate(%.1f %.1f) rotate(%.2f)\">", x0, y0, atan2(y1 - y0, x1 - x0) * 57.29577951);
     snprintf(s, sizeof s, "reads %.0f GB/s: %s", 1e-9 * rate, m->name);
-    svg_text(f, 10, -5, 11, "start", "soft halo", s);
-    fputs("</g>", f);
-    for (at = 0; at < length; at += 6) {                    /* the text is above */
-        double x = x0 + (x1 - x0) * at / length, y = y0 + (y1 - y0) * at / length;
-        roofline_take(t, x - (at < 6.0 * (double)strlen(s) + 10 ? 16 : 4), y - 4, x + 4, y + 4);
+    w = 6 * (double)strlen(s);
+    for (at = 10; at == 10 || at + w < length - 10; at += 20) {
+        double from_x = x0 + at * dx + 9 * dy, from_y = y0 + at * dy - 9 * dx;
+        double hidden = roofline_line_hides(t, from_x, from_y, from_x + w * dx, from_y + w * dy, 0, 12);
+        if (hidden < least_hidden - 1) { least_hidden = hidden; begin = at; }
     }
+    roofline_rule(f, x0, y0, x1, y1, "roof");
+    fprintf(f, "<g transform=\"translate(%.1f %.1f) rotate(%.2f)\">", x0, y0, atan2(dy, dx) * 57.29577951);
+    svg_text(f, begin, -5, 11, "start", "soft halo", s);
+    fputs("</g>", f);
+    roofline_take_line(t, x0, y0, x1, y1, 6);
+    x0 += begin * dx + 9 * dy;
+    y0 += begin * dy - 9 * dx;
+    roofline_take_line(t, x0, y0, x0 + w * dx, y0 + w * dy, 12);
 }
 
 /* The peak, and the fastest and the slowest reads, between which the others are. */
@@ -176,10 +211,6 @@ static void roofline_labels(FILE *f, const roofline_mark *m, int n, roofline_tak
     const svg_box edge = {ROOFLINE_LEFT + 2, 2, ROOFLINE_RIGHT, ROOFLINE_BOTTOM - 2};
     int i, k;
     for (i = 0; i < n; i++) {
-        roofline_take(t, m[i].x - 6, m[i].y - 6, m[i].x + 6, m[i].y + 6);
-        roofline_take(t, m[i].x - 6, fmin(m[i].y, m[i].limit) - 1, m[i].x + 6, fmax(m[i].y, m[i].limit) + 1);
-    }
-    for (i = 0; i < n; i++) {
         double x = 0, y = 0, lo = m[i].r->fraction, hi = lo, best = 1e30, w, to_x, to_y;
         svg_box placed = edge;
         char text[160], one[16], other[16];
@@ -207,15 +238,18 @@ static void roofline_labels(FILE *f, const roofline_mark *m, int n, roofline_tak
             b.x1 = b.x0 + w;
             b.y0 = y + dy * reach - 7;
             b.y1 = b.y0 + 14;
-            cost += 8 * (w * 14 - svg_overlap(b, edge));
-            for (k = 0; k < t->n; k++) cost += 8 * svg_overlap(b, t->boxes[k]);
+            cost += 8 * (w * 14 - svg_overlap(b, edge) + roofline_hides(t, b));
+            cost += 8 * roofline_line_hides(t, x, y, fmin(fmax(x, b.x0), b.x1), fmin(fmax(y, b.y0), b.y1), 10, 3);
             if (cost < best) { best = cost; placed = b; }
         }
-        roofline_take(t, placed.x0, placed.y0, placed.x1, placed.y1);
+        roofline_take(t, placed.x0 - 6, placed.y0, placed.x1 + 6, placed.y1);
         to_x = fmin(fmax(x, placed.x0), placed.x1);
         to_y = fmin(fmax(y, placed.y0), placed.y1);
         fprintf(f, "<g class=\"f%d\">", m[i].family);
-        if (hypot(to_x - x, to_y - y) > 16) roofline_rule(f, x, y, to_x, to_y, "lead");
+        if (hypot(to_x - x, to_y - y) > 16) {
+            roofline_rule(f, x, y, to_x, to_y, "lead");
+            roofline_take_line(t, x, y, to_x, to_y, 3);
+        }
         svg_text(f, placed.x0, placed.y1 - 3, 12, "start", "tint halo", text);
         fputs("</g>\n", f);
     }
@@ -248,6 +282,10 @@ static void roofline_picture(FILE *f, roofline_mark *m, int n) {
     fprintf(f, "<div class=\"wide panel\"><svg class=\"roofline\" viewBox=\"0 0 %d %d\" role=\"img\" "
             "aria-label=\"Roofline\">", ROOFLINE_WIDTH, ROOFLINE_HEIGHT);
     roofline_grid(f, &a);
+    for (i = 0; i < n; i++) {
+        roofline_take(&taken, m[i].x - 6, m[i].y - 6, m[i].x + 6, m[i].y + 6);
+        roofline_take(&taken, m[i].x - 6, fmin(m[i].y, m[i].limit) - 1, m[i].x + 6, fmax(m[i].y, m[i].limit) + 1);
+    }
     roofline_roofs(f, &a, m, n, peak, &taken);
     for (i = 0; i < n; i++) {
         const bench_result *r = m[i].r;
@@ -326,12 +364,12 @@ static void roofline_html(FILE *f, const char *machine, const bench_result *resu
     fputs("</p>\n", f);
     if (n) {
         roofline_picture(f, m, n);
-        fputs("<p class=\"quiet\">A mark is what a piece of work reached, the stroke that it hangs from its limit: the "
-              "least time of its parts, matrix products and attention, each the longer of its multiply-adds at their peak and its "
-              "reading at its rate, both measured between the repeats, the reading on the very memory that the work reads. "
-              "The number behind a name is the fraction of the limit that was reached, in the median of the repeats. The "
-              "slopes are the fastest and the slowest reading among all works. Marks that would hide each other stand side "
-              "by side. Point at one to read it.</p>\n", f);
+        fputs("<p class=\"quiet\">A mark is what a piece of work reached; it hangs from its limit, and behind its name is "
+              "the fraction of it, in the median of the repeats. The limit is the least time of the parts, matrix products "
+              "and attention, each the longer of its multiply-adds at their peak and its reading at its rate. Peak and rate "
+              "are measured between the repeats, the rate on the very memory that the work reads: the slopes are the fastest "
+              "and the slowest reading among all. Marks that would hide each other stand side by side. Point at one to "
+              "read it.</p>\n", f);
         roofline_table(f, m, n);
     }
     fputs("</main></body></html>\n", f);
