@@ -638,11 +638,16 @@ static stats_range ratio_of(const list *a, const list *b) {
     return stats_median(x, n);
 }
 
-static void times(FILE *f, double x, stats_range r) {
+/* x, or the turns' median with its interval, and what the limits would make of it. */
+static void times(FILE *f, double x, stats_range r, double limit) {
     char s[64];
     if (r.hi > r.lo) snprintf(s, sizeof s, "× %.2f (%.2f–%.2f)", r.median, r.lo, r.hi);
     else if (x > 0) snprintf(s, sizeof s, "× %.3g", x);
     else strcpy(s, "?");
+    if (limit > 0) {
+        fprintf(f, "<td>%s <span>limits %.2f</span></td>", s, limit);
+        return;
+    }
     cell(f, "", s);
 }
 
@@ -694,9 +699,11 @@ static void compare(FILE *f, const result *(*pairs)[2], int n) {
             all[k] += *kind != 0;
             cell(f, kind, s);
         }
-        times(f, b->us_b16 / a->us_b16, ratio_of(&a->ratio_b16_turns, &b->ratio_b16_turns));
-        times(f, b->us_b512 / a->us_b512, ratio_of(&a->ratio_b512_turns, &b->ratio_b512_turns));
-        times(f, b->kv_bytes_per_token / a->kv_bytes_per_token, stats_median(NULL, 0));
+        times(f, b->us_b16 / a->us_b16, ratio_of(&a->ratio_b16_turns, &b->ratio_b16_turns),
+              b->limit_ratio_b16 / a->limit_ratio_b16);
+        times(f, b->us_b512 / a->us_b512, ratio_of(&a->ratio_b512_turns, &b->ratio_b512_turns),
+              b->limit_ratio_b512 / a->limit_ratio_b512);
+        times(f, b->kv_bytes_per_token / a->kv_bytes_per_token, stats_median(NULL, 0), NAN);
         fputs("</tr>\n", f);
     }
     fputs("</tbody></table></div>\n", f);
@@ -954,7 +961,7 @@ static const char style[] =
     ".panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(270px,1fr));gap:10px 14px}"
     ".small{grid-template-columns:repeat(auto-fill,minmax(215px,1fr))}"
     ".rows{display:block;width:100%;min-width:900px;height:auto}"
-    ".full thead tr:nth-child(2) th{white-space:normal}.gaps th span{font-weight:400;color:var(--soft)}"
+    ".full thead tr:nth-child(2) th{white-space:normal}.gaps span{font-weight:400;color:var(--soft)}"
     "thead tr:first-child th{text-align:center;border-bottom:0;padding-bottom:0}"
     "tbody th,thead tr:nth-child(2) th:first-child{text-align:left}"
     ".pub{color:var(--soft);background:var(--faint)}.bar{fill:var(--c);opacity:.8}"
