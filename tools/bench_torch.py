@@ -367,14 +367,11 @@ def main():
         if work not in OPTIONS.work.split(","):
             continue
         case, pairs = make(), []
+        sides = [case.torch, lambda: json.loads(attnvar("bench", "--json", *case.command).split("\n")[0])["value"]]
         for turn in range(OPTIONS.rounds):
-            pair = [0.0, 0.0]
+            pairs.append([0.0, 0.0])
             for who in (0, 1) if turn % 2 == 0 else (1, 0):
-                if who == 0:
-                    pair[0] = case.torch()
-                else:                                       # the first line is the one asked for
-                    pair[1] = json.loads(attnvar("bench", "--json", *case.command).split("\n")[0])["value"]
-            pairs.append(pair)
+                pairs[-1][who] = sides[who]()
         torchs, ours, times = (statistics.median(x) for x in zip(*[(a, b, b / a) for a, b in pairs]))
         print(f"{work:7} {case.shape:21} {case.batch:5} {torchs:9.1f} {ours:9.1f} {case.unit:8} {times:6.2f}  {case.way}",
               flush=True)
