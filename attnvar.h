@@ -3881,7 +3881,7 @@ static void atvi_gelu_back(atv_ctx *ctx, int64_t n, const atv_real *x, atv_real 
 
 /* ==== >>loss ====================================================================================================== */
 
-#define ATVI_LOSS_ROWS 256                              /* positions whose logits exist at once */
+#define ATVI_LOSS_ROWS 1024                             /* positions whose logits exist at once */
 
 typedef struct atvi_loss_job {
     int64_t V;
