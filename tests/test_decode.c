@@ -70,7 +70,10 @@ static atv_config model_config(int which) {
 static double tolerance(const texts *x) {
     double m = 0;
     int i;
-    for (i = 0; i < S * T * V; i++) m = fmax(m, fabs((double)(&x->logits[0][0][0])[i]));
+    for (i = 0; i < S * T * V; i++) {
+        double size = fabs((double)(&x->logits[0][0][0])[i]);
+        if (size > m) m = size;
+    }
     return 1e-5 * (1 + m);
 }
 
