@@ -755,6 +755,18 @@ ATVDEF atv_result atv_eval_pairs(atv_work *work, atv_tokenizer *tokenizer, const
 #  include <sched.h>
 #endif
 
+/* Under -ffast-math too the implementation computes as written: its factors reordered would overflow, and NaN must be
+   refused. Ahead of the intrinsics, which in clang are plain operators. (Subnormals, gcc's start-up code flushes still.) */
+#if defined(__FAST_MATH__) && defined(__GNUC__)
+#  define ATVI_FAST_MATH                                    /* gcc takes __FAST_MATH__ away, in C for good */
+#  ifdef __clang__
+#    pragma float_control(precise, on, push)
+#  else
+#    pragma GCC push_options
+#    pragma GCC optimize("no-fast-math")
+#  endif
+#endif
+
 #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__) && !defined(ATV_NO_SIMD) && !defined(ATVI_DOUBLE)
 #  define ATVI_X86
 #  include <cpuid.h>
@@ -2300,13 +2312,34 @@ static uint16_t atvi_f32_to_f16(float f) {
     return (uint16_t)(sign | h);
 }
 
-/* To the odd one of the two neighbours where it is inexact: a second rounding, to 16 bits, is then as good as one. */
-static float atvi_f64_to_f32_odd(double d) {
-    float f = (float)d;
-    double back = (double)f;
+/* Subnormal floats are counted in their last place, 2^-149: a processor may be told to take them for 0. */
+#define ATVI_F32_PLACE 1.4012984643248171e-45
+static double atvi_f32_to_f64(float f) {
     uint32_t x = atvi_f32_bits(f);
-    if (back == d || (x & 1u) || (x & 0x7fffffffu) > 0x7f800000u) return f;
-    return atvi_f32_from_bits(fabs(back) < fabs(d) ? x + 1u : x - 1u);
+    double d = (double)(x & 0x7fffffu) * ATVI_F32_PLACE;
+    if ((x & 0x7f800000u) != 0) return (double)f;
+    return x >> 31 ? -d : d;
+}
+
+/* To the nearest; odd: to the odd one of the two neighbours where it is inexact: a second rounding, to 16 bits, is then as
+   good as one. */
+static float atvi_f64_to_f32(double d, int odd) {
+    double size = fabs(d), back;
+    float f;
+    uint32_t x;
+    if (size < (double)FLT_MIN) {
+        double rest = size / ATVI_F32_PLACE;
+        x = (uint32_t)rest;
+        rest -= (double)x;
+        if (odd) x |= rest > 0;
+        else x += rest > 0.5 || (rest == 0.5 && (x & 1u));
+        return atvi_f32_from_bits(x | (signbit(d) ? 0x80000000u : 0));
+    }
+    f = (float)d;
+    back = fabs((double)f);
+    x = atvi_f32_bits(f);
+    if (!odd || back == size || (x & 1u) || (x & 0x7fffffffu) > 0x7f800000u) return f;
+    return atvi_f32_from_bits(back < size ? x + 1u : x - 1u);
 }
 
 /* n elements, strides in elements. Neither side need be aligned: files put tensors anywhere. */
@@ -2329,18 +2362,22 @@ static void atvi_convert(char *dst, atv_dtype dst_type, int64_t dst_stride, cons
         char *d = dst + from * ds;
         m = ATVI_MIN(n - from, (int64_t)(sizeof chunk / sizeof chunk[0]));
         switch (src_type) {
-        case ATV_F32: for (i = 0; i < m; i++) { memcpy(&f, s + i * ss, 4); chunk[i] = (double)f; } break;
-        case ATV_BF16: for (i = 0; i < m; i++) { memcpy(&h, s + i * ss, 2); chunk[i] = (double)atvi_bf16_to_f32(h); } break;
-        case ATV_F16: for (i = 0; i < m; i++) { memcpy(&h, s + i * ss, 2); chunk[i] = (double)atvi_f16_to_f32(h); } break;
+        case ATV_F32: for (i = 0; i < m; i++) { memcpy(&f, s + i * ss, 4); chunk[i] = atvi_f32_to_f64(f); } break;
+        case ATV_BF16:
+            for (i = 0; i < m; i++) { memcpy(&h, s + i * ss, 2); chunk[i] = atvi_f32_to_f64(atvi_bf16_to_f32(h)); }
+            break;
+        case ATV_F16:
+            for (i = 0; i < m; i++) { memcpy(&h, s + i * ss, 2); chunk[i] = (double)atvi_f16_to_f32(h); }
+            break;
         default: for (i = 0; i < m; i++) memcpy(&chunk[i], s + i * ss, 8);
         }
         switch (dst_type) {
-        case ATV_F32: for (i = 0; i < m; i++) { f = (float)chunk[i]; memcpy(d + i * ds, &f, 4); } break;
+        case ATV_F32: for (i = 0; i < m; i++) { f = atvi_f64_to_f32(chunk[i], 0); memcpy(d + i * ds, &f, 4); } break;
         case ATV_BF16:
-            for (i = 0; i < m; i++) { h = atvi_f32_to_bf16(atvi_f64_to_f32_odd(chunk[i])); memcpy(d + i * ds, &h, 2); }
+            for (i = 0; i < m; i++) { h = atvi_f32_to_bf16(atvi_f64_to_f32(chunk[i], 1)); memcpy(d + i * ds, &h, 2); }
             break;
         case ATV_F16:
-            for (i = 0; i < m; i++) { h = atvi_f32_to_f16(atvi_f64_to_f32_odd(chunk[i])); memcpy(d + i * ds, &h, 2); }
+            for (i = 0; i < m; i++) { h = atvi_f32_to_f16(atvi_f64_to_f32(chunk[i], 1)); memcpy(d + i * ds, &h, 2); }
             break;
         default: for (i = 0; i < m; i++) memcpy(d + i * ds, &chunk[i], 8);
         }
@@ -3198,7 +3235,7 @@ static atv_kv *atvi_kv_whole(atvi_arena *arena, atv_ctx *ctx, const atv_kv_desc 
 }
 
 ATVDEF atv_result atv_kv_bytes(atv_ctx *ctx, const atv_kv_desc *desc, size_t *out) {
-    atv_kv_desc d;
+    atv_kv_desc d = *desc;
     atvi_arena arena = {NULL, 0};
     ATVI_TRY(atvi_kv_resolve(ctx, desc, &d));
     atvi_kv_whole(&arena, ctx, &d);
@@ -5122,7 +5159,7 @@ ATVDEF atv_work *atv_trainer_work(atv_trainer *trainer) { return trainer->work; 
 ATVDEF int64_t atv_trainer_step(const atv_trainer *trainer) { return trainer->step; }
 
 ATVDEF atv_result atv_trainer_accumulate(atv_trainer *trainer, const atv_batch *batch) {
-    atv_loss loss;
+    atv_loss loss = {0, 0};
     int b;
     if (trainer->pending == 0) {
         atv_work_zero_grad(trainer->work);
@@ -5786,8 +5823,9 @@ static int atvi_json_double(const atvi_jnode *node, double *out) {
     for (i = 0; i < low - 1 && !odd; i++) odd = (int)(w[i / 32] >> (i % 32) & 1);
     if (low > 0 && (w[(low - 1) / 32] >> ((low - 1) % 32) & 1) && (odd || (mantissa & 1))) mantissa++;
     if (bits - 32 * SHIFT > 1024 || (bits - 32 * SHIFT == 1024 && mantissa >> 53)) return 0;
-    *out = ldexp((double)mantissa, low - 32 * SHIFT);
-    if (d.negative) *out = -*out;
+    mantissa += (uint64_t)(low - 32 * SHIFT + 1074) << 52;  /* a normal one's top bit is the 1 that is missing */
+    mantissa |= (uint64_t)d.negative << 63;
+    memcpy(out, &mantissa, sizeof mantissa);
     return 1;
 }
 
@@ -9031,6 +9069,14 @@ ATVDEF atv_result atv_eval_pairs(atv_work *work, atv_tokenizer *tokenizer, const
     if (r == ATV_OK) *out = p.result;
     return r;
 }
+
+#ifdef ATVI_FAST_MATH
+#  ifdef __clang__
+#    pragma float_control(pop)
+#  else
+#    pragma GCC pop_options
+#  endif
+#endif
 #endif /* second half of the implementation */
 
 /*

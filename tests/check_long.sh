@@ -3,7 +3,7 @@
 # files made anew. What a machine lacks is said and left out. PARTS="sanitize fuzz" runs only those; FUZZ_SECONDS=20.
 LC_ALL=C
 export LC_ALL
-parts=${PARTS:-"sanitize threads clang options valgrind docs fuzz golden unicode"}
+parts=${PARTS:-"sanitize threads clang options flags valgrind docs fuzz golden unicode"}
 jobs=${JOBS:-2}
 passed=0 failed=0 skipped=0
 mkdir -p build
@@ -26,6 +26,7 @@ tests() {
         result $code "$name built with: $how"
     done
 }
+header="test_core test_kernels test_attention test_grad test_model test_decode test_train test_checkpoint test_tokenizer"
 all=$(ls tests/test_*.c tests/fuzz_*.c | sed 's/^tests\///; s/\.c$//')
 
 if wanted sanitize; then
@@ -48,6 +49,14 @@ fi
 if wanted options; then
     tests build/native "${CC:-cc} -O3 -march=native" test_attention test_grad test_decode
     tests build/plain "${CC:-cc} -O2 -DATV_NO_SIMD -DATV_NO_THREADS" test_attention test_model test_decode test_train
+fi
+
+if wanted flags; then
+    for flags in -O3 -Os "-O2 -ffast-math"; do
+        tests build/flags "${CC:-cc} $flags" $header
+    done
+    if has clang; then tests build/flags "clang -O2 -ffast-math" $header
+    else skip "clang -ffast-math: not installed"; fi
 fi
 
 if wanted valgrind; then

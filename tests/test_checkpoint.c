@@ -62,6 +62,17 @@ static uint16_t half_nearest(const half_type *t, double x) {
     return (uint16_t)(low | (signbit(x) ? 0x8000 : 0));
 }
 
+/* From the bits: arithmetic may flush subnormals, and -ffast-math knows no NaN and no sign of 0. */
+static int is_nan(float f) { return (atvi_f32_bits(f) & 0x7fffffffu) > 0x7f800000u; }
+static double wide(float f) {
+    uint32_t x = atvi_f32_bits(f), exponent = x >> 23 & 255, m = x & 0x7fffffu;
+    double d = exponent == 255 ? HUGE_VAL : ldexp(exponent ? m | 0x800000u : m, (int)(exponent ? exponent : 1) - 150);
+    return x >> 31 ? -d : d;
+}
+/* The next float away from 0, or towards it. */
+static float away(float f) { return atvi_f32_from_bits(atvi_f32_bits(f) + 1); }
+static float toward(float f) { return atvi_f32_from_bits(atvi_f32_bits(f) - 1); }
+
 static uint16_t half_of(const half_type *t, float x) { return t->bias == 15 ? atvi_f32_to_f16(x) : atvi_f32_to_bf16(x); }
 static float half_float(const half_type *t, uint16_t h) { return t->bias == 15 ? atvi_f16_to_f32(h) : atvi_bf16_to_f32(h); }
 
@@ -74,10 +85,11 @@ static void test_half(atv_ctx *ctx, half_type *t) {
     for (code = 0; code < 65536; code++) {
         float f = half_float(t, (uint16_t)code);
         int magnitude = code & 0x7fff;
-        if (magnitude > t->infinity) bad_nan += f == f || (half_of(t, f) & 0x7fff) <= t->infinity;
+        if (magnitude > t->infinity) bad_nan += !is_nan(f) || (half_of(t, f) & 0x7fff) <= t->infinity;
         else {
             double want = magnitude == t->infinity ? HUGE_VAL : t->values[magnitude];
-            bad_wide += fabs((double)f) != want || !signbit(f) != !(code & 0x8000) || half_of(t, f) != code;
+            bad_wide += wide(f) != (code & 0x8000 ? -want : want) || atvi_f32_bits(f) >> 31 != (uint32_t)code >> 15;
+            bad_wide += half_of(t, f) != code;
         }
     }
     CHECK(bad_wide == 0, "%s: %ld codes do not come back", t->name, bad_wide);
@@ -86,15 +98,13 @@ static void test_half(atv_ctx *ctx, half_type *t) {
     for (code = 0; code < t->infinity; code++)
         for (sign = 0; sign < 2; sign++) {
             double middle = (t->values[code] + t->values[code + 1]) / 2 * (sign ? -1 : 1), near[3];
-            float f = (float)middle;
+            float f = atvi_f64_to_f32(middle, 0);
             uint16_t got;
             int k;
-            if ((double)f == middle) {                      /* bf16's smallest have no middle in float */
+            if (wide(f) == middle) {                        /* bf16's smallest have no middle in float */
                 bad_middle += half_of(t, f) != half_nearest(t, middle);
-                bad_middle += half_of(t, nextafterf(f, 0)) != half_nearest(t, (double)nextafterf(f, 0));
-                bad_middle += half_of(t, f * 2) != half_nearest(t, (double)f * 2);
-                f = nextafterf(f, sign ? -HUGE_VALF : HUGE_VALF);
-                bad_middle += half_of(t, f) != half_nearest(t, (double)f);
+                bad_middle += half_of(t, toward(f)) != half_nearest(t, wide(toward(f)));
+                bad_middle += half_of(t, away(f)) != half_nearest(t, wide(away(f)));
             }
             near[0] = middle;                               /* doubles that a float between would round a second time */
             near[1] = nextafter(middle, 0);
@@ -110,10 +120,29 @@ static void test_half(atv_ctx *ctx, half_type *t) {
     for (bits = 0; bits < UINT64_C(0x100000000); bits += stride) {
         float f = atvi_f32_from_bits((uint32_t)bits);
         uint16_t h = half_of(t, f);
-        if (f != f) bad_sample += (h & 0x7fff) <= t->infinity;
-        else bad_sample += h != half_nearest(t, (double)f);
+        if (is_nan(f)) bad_sample += (h & 0x7fff) <= t->infinity;
+        else bad_sample += h != half_nearest(t, wide(f));
     }
     CHECK(bad_sample == 0, "%s: %ld floats are rounded wrongly", t->name, bad_sample);
+}
+
+/* float to double and back, also where a float is subnormal. */
+static void test_wide(void) {
+    long bad = 0, bad_middle = 0;
+    uint64_t bits;
+    uint32_t x;
+    for (bits = 0; bits < UINT64_C(0x100000000); bits += 10007) {
+        float f = atvi_f32_from_bits((uint32_t)bits);
+        if (!is_nan(f)) bad += atvi_f32_to_f64(f) != wide(f) || atvi_f32_bits(atvi_f64_to_f32(wide(f), 0)) != bits;
+    }
+    CHECK(bad == 0, "%ld floats change on the way to double and back", bad);
+    for (x = 0; x < 0x800000u; x += 101) {                  /* from between two subnormals to the even one, or the odd */
+        double middle = ldexp(x + 0.5, -149);
+        bad_middle += atvi_f32_bits(atvi_f64_to_f32(middle, 0)) != x + (x & 1);
+        bad_middle += atvi_f32_bits(atvi_f64_to_f32(middle, 1)) != (x | 1);
+        bad_middle += atvi_f32_bits(atvi_f64_to_f32(-nextafter(middle, 1), 0)) != ((x + 1) | 0x80000000u);
+    }
+    CHECK(bad_middle == 0, "%ld roundings to subnormal floats are wrong", bad_middle);
 }
 
 /* ---- tensors ---- */
@@ -1299,6 +1328,7 @@ int main(void) {
     static half_type f16 = {"F16", 10, 15, 0x7c00, {0}}, bf16 = {"BF16", 7, 127, 0x7f80, {0}};
     static mem_fs fs;
     atv_ctx *ctx = mem_ctx(&fs, NULL);
+    test_wide();
     test_half(ctx, &f16);
     test_half(ctx, &bf16);
     test_tensors(ctx);

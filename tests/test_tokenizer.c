@@ -626,9 +626,10 @@ static void test_json(void) {
         atvi_json_free(&json);
     }
     for (k = 0; k < 40000; k++) {                           /* against the C library, bit for bit */
-        uint64_t bits = atv_rng_next(&rng);
+        uint64_t bits = atv_rng_next(&rng), want;
         char text[400];
         double x, y, z = 0;
+        int finite;
         memcpy(&x, &bits, 8);
         if (k % 4 == 0) snprintf(text, sizeof text, "%llue%d", (unsigned long long)bits >> (bits % 60),
                                  (int)(bits >> 32 & 1023) - 512);
@@ -637,7 +638,9 @@ static void test_json(void) {
         else snprintf(text, sizeof text, k % 4 == 2 ? "%.17g" : "%.30e", x);
         MUST(ctx, atvi_json_parse(ctx, "x.json", text, strlen(text), &json));
         y = strtod(text, NULL);
-        wrong += atvi_json_double(json.nodes, &z) != (fabs(y) <= DBL_MAX) || (fabs(y) <= DBL_MAX && memcmp(&y, &z, 8) != 0);
+        memcpy(&want, &y, 8);                               /* -ffast-math knows no infinity */
+        finite = (want >> 52 & 2047) != 2047;
+        wrong += atvi_json_double(json.nodes, &z) != finite || (finite && memcmp(&y, &z, 8) != 0);
         atvi_json_free(&json);
     }
     CHECK(wrong == 0, "%d numbers are read wrong", wrong);
