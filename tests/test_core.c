@@ -3,6 +3,7 @@
 #define ATTNVAR_IMPLEMENTATION
 #include "../attnvar.h"
 #include "test.h"
+#include <time.h>
 
 static void test_results(void) {
     int i, j;
@@ -139,6 +140,26 @@ static void test_parallel(void) {
     atvi_parallel(ctx, 500, count_item, seen);
     for (i = wrong = 0; i < 500; i++) wrong += seen[i] != 1;
     CHECK(hook_calls == 1 && wrong == 0, "hook called %d times, %d items wrong", hook_calls, wrong);
+    atv_ctx_destroy(ctx);
+}
+
+static double processor_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
+}
+
+/* Threads with nothing to do sleep: two that spin would use 200 ms of processors, or 100 ms of one. */
+static void test_idle(void) {
+    static int seen[3];
+    const struct timespec tenth = { 0, 100000000 };
+    atv_ctx *ctx = test_ctx(ATV_ISA_SCALAR, 3);
+    double before;
+    atvi_parallel(ctx, 3, count_item, seen);
+    before = processor_ms();
+    nanosleep(&tenth, NULL);
+    before = processor_ms() - before;
+    CHECK(before < 50, "idle threads used %g ms of 100", before);
     atv_ctx_destroy(ctx);
 }
 
@@ -421,6 +442,7 @@ int main(void) {
     test_isas();
     test_contexts();
     test_parallel();
+    test_idle();
     test_random();
     test_config();
     test_presets();

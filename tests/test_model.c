@@ -517,24 +517,55 @@ static void backwards(void *user, int n, void (*task)(void *arg, int i), void *a
     while (n-- > 0) task(arg, n);
 }
 
-/* A model large enough that work is cut up: logits, loss and gradients for 1, 2, 3, 5 threads and the caller's own loop. */
+/* Decodes prompts of 1 to 39 tokens together, then three tokens more of each: logits [PROMPTS,V]. */
+enum { PROMPTS = 20 };
+static void decode_ragged(atv_model *model, const int32_t *ids, atv_real *logits) {
+    atv_decode_input inputs[PROMPTS];
+    atv_decoder_desc desc;
+    atv_decoder *decoder;
+    int i, step;
+    memset(&desc, 0, sizeof desc);
+    desc.n_seq = PROMPTS;
+    MUST(atv_model_ctx(model), atv_decoder_create(model, &desc, &decoder));
+    for (i = 0; i < PROMPTS; i++) {
+        MUST(atv_model_ctx(model), atv_decoder_add(decoder, &inputs[i].seq));
+        inputs[i].ids = ids + 7 * i;
+        inputs[i].n_ids = 1 + 2 * i;
+    }
+    for (step = 0; step < 4; step++) {
+        MUST(atv_model_ctx(model), atv_decode(decoder, inputs, PROMPTS, logits));
+        for (i = 0; i < PROMPTS; i++) {
+            inputs[i].ids += inputs[i].n_ids;
+            inputs[i].n_ids = 1;
+        }
+    }
+    atv_decoder_destroy(decoder);
+}
+
+/* A model and a batch large enough that products are cut by rows, columns and sums: all that is computed, for 1, 2, 3, 5
+   threads and the caller's own loop. */
 static void test_bits(atv_isa isa) {
-    static const int lengths[4] = { 150, 37, 1, 90 }, threads[5] = { 1, 2, 3, 5, 4 };
-    enum { N = 278, V = 613 };
-    atv_real *logits[2], *grads[2];
-    atv_rng rng = { 31 };
+    static const int lengths[4] = { 250, 37, 1, 150 }, threads[5] = { 1, 2, 3, 5, 4 };
+    enum { N = 438, V = 613, PARTS = 4 };
+    static const char *const names[PARTS] = { "logits", "gradients", "weights after two steps", "decoded logits" };
     static int32_t ids[N];
+    atv_real *first[PARTS], *now[PARTS];
+    atv_rng rng = { 31 };
     double loss = 0;
-    int i;
+    int i, k;
     test_ids(&rng, ids, N, V);
     for (i = 0; i < 5; i++) {
         atv_ctx_desc desc;
+        atv_trainer_desc training;
         atv_ctx *ctx = NULL;
-        atv_config c = config_of(V, 160, 96, 2, 8, 3, 72, 200, 50);
+        atv_config c = config_of(V, 256, 96, 2, 8, 3, 72, 200, 50);
         atv_model *model;
         atv_work *work;
+        atv_trainer *trainer;
+        atv_step step;
         atv_batch batch = test_batch(ids, lengths, 4);
         atv_loss got;
+        size_t sizes[PARTS] = { (size_t)N * V, 0, 0, (size_t)PROMPTS * V };
         memset(&desc, 0, sizeof desc);
         desc.isa = isa;
         desc.n_threads = threads[i];
@@ -542,27 +573,39 @@ static void test_bits(atv_isa isa) {
         MUST((atv_ctx *)NULL, atv_ctx_create(&desc, &ctx));
         model = test_model(ctx, &c, 2, 0.1);
         work = test_work(model, N, 1);
-        logits[i > 0] = (atv_real *)malloc(sizeof(atv_real) * N * V);
-        if (!logits[i > 0]) exit(1);
-        MUST(ctx, atv_forward(work, &batch, logits[i > 0]));
+        sizes[1] = sizes[2] = (size_t)atv_model_num_parameters(model);
+        now[0] = (atv_real *)malloc(sizeof(atv_real) * sizes[0]);
+        now[3] = (atv_real *)malloc(sizeof(atv_real) * sizes[3]);
+        if (!now[0] || !now[3]) exit(1);
+        MUST(ctx, atv_forward(work, &batch, now[0]));
+        decode_ragged(model, ids, now[3]);
         MUST(ctx, atv_backward(work, &batch, &got));
         MUST(ctx, atv_backward(work, &batch, &got));
-        grads[i > 0] = flat(model, work);
-        if (i == 0) loss = got.sum;
-        else {
-            CHECK(got.sum == loss, "%s, %d threads: loss %.17g, with one %.17g", atv_isa_name(isa), threads[i], got.sum, loss);
-            CHECK(memcmp(logits[0], logits[1], sizeof(atv_real) * N * V) == 0, "%s, %d threads: logits have other bits", atv_isa_name(isa), threads[i]);
-            CHECK(memcmp(grads[0], grads[1], sizeof(atv_real) * (size_t)atv_model_num_parameters(model)) == 0,
-                  "%s, %d threads%s: gradients have other bits", atv_isa_name(isa), threads[i], i == 4 ? " of the caller's" : "");
-            free(logits[1]);
-            free(grads[1]);
-        }
+        now[1] = flat(model, work);
         atv_work_destroy(work);
+        memset(&training, 0, sizeof training);
+        training.max_grad_norm = 1;
+        training.weight_decay = 0.1;
+        training.max_tokens = N;
+        MUST(ctx, atv_trainer_create(model, &training, &trainer));
+        for (k = 0; k < 2; k++) {
+            MUST(ctx, atv_trainer_accumulate(trainer, &batch));
+            MUST(ctx, atv_trainer_update(trainer, &step));
+        }
+        atv_trainer_destroy(trainer);
+        now[2] = flat(model, NULL);
+        if (i == 0) loss = got.sum;
+        CHECK(got.sum == loss, "%s, %d threads: loss %.17g, with one %.17g", atv_isa_name(isa), threads[i], got.sum, loss);
+        for (k = 0; k < PARTS; k++) {
+            if (i == 0) { first[k] = now[k]; continue; }
+            CHECK(memcmp(first[k], now[k], sizeof(atv_real) * sizes[k]) == 0, "%s, %d threads%s: %s have other bits",
+                  atv_isa_name(isa), threads[i], i == 4 ? " of the caller's" : "", names[k]);
+            free(now[k]);
+        }
         atv_model_destroy(model);
         atv_ctx_destroy(ctx);
     }
-    free(logits[0]);
-    free(grads[0]);
+    for (k = 0; k < PARTS; k++) free(first[k]);
 }
 
 /* Contexts of all instruction sets alive together do not disturb each other, and agree up to rounding. */
