@@ -1,9 +1,10 @@
 #!/bin/sh
-# The long checks, behind `make check-long`: sanitizers, other compilers and options, valgrind, fuzzers, and the generated
-# files made anew. What a machine lacks is said and left out. PARTS="sanitize fuzz" runs only those; FUZZ_SECONDS=20.
+# The long checks, behind `make check-long`: sanitizers, other compilers and options, the header's tests with the user's own
+# flags and on other processors (emulated), exp and GELU over all floats, valgrind, fuzzers, and the generated files made
+# anew. What a machine lacks is said and left out. PARTS="sanitize fuzz" runs only those; FUZZ_SECONDS=20.
 LC_ALL=C
 export LC_ALL
-parts=${PARTS:-"sanitize threads clang options flags valgrind docs fuzz golden unicode"}
+parts=${PARTS:-"sanitize threads clang options flags processors floats valgrind docs fuzz golden unicode"}
 jobs=${JOBS:-2}
 passed=0 failed=0 skipped=0
 mkdir -p build
@@ -13,14 +14,15 @@ wanted() { case " $parts " in *" $1 "*) echo "== $1"; return 0 ;; esac; return 1
 result() { if [ "$1" -eq 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $2"; fi; }
 skip() { skipped=$((skipped + 1)); echo "SKIPPED: $1"; }
 
-# tests DIRECTORY COMPILER_AND_OPTIONS NAME ..: builds these tests there, and runs them, showing what fails
+# tests DIRECTORY COMPILER_AND_OPTIONS NAME ..: builds these tests there, and runs them (as `$run TEST $arguments`), showing what fails
+run= arguments=
 tests() {
     dir=$1 how=$2; shift 2
     mkdir -p "$dir"
     for name in "$@"; do echo "$name"; done |
         xargs -P "$jobs" -I% sh -c "$how -std=c99 -o $dir/% tests/%.c -lm -lpthread || echo '%: did not compile'"
     for name in "$@"; do
-        "$dir/$name" > "$dir/log" 2>&1
+        $run "$dir/$name" $arguments > "$dir/log" 2>&1
         code=$?
         grep -v '^SKIPPED' "$dir/log" | tail -n "$([ $code -eq 0 ] && echo 1 || echo 25)"
         result $code "$name built with: $how"
@@ -57,6 +59,32 @@ if wanted flags; then
     done
     if has clang; then tests build/flags "clang -O2 -ffast-math" $header
     else skip "clang -ffast-math: not installed"; fi
+fi
+
+if wanted processors; then                                  # NEON; 32 bits; big-endian, as the files are not
+    for machine in aarch64 i686 s390x; do
+        compiler=$machine-linux-gnu-gcc run=qemu-$machine
+        case $machine in
+        aarch64) names="test_attention test_grad test_model test_decode" ;;
+        i686) names="test_core test_decode test_checkpoint" run= ;;
+        s390x) names="test_core test_decode test_checkpoint" ;;
+        esac
+        if has "$compiler" && { [ -z "$run" ] || has "$run"; }; then
+            tests build/processors "$compiler -O2 -static" $names
+            if [ $machine = aarch64 ]; then                 # over every so manyth float
+                arguments=1000003
+                tests build/processors "$compiler -O2 -static" test_kernels
+                arguments=
+            fi
+        else skip "$compiler, $run: not installed"; fi
+    done
+    run=
+fi
+
+if wanted floats; then
+    arguments=1
+    tests build/floats "${CC:-cc} -O2" test_kernels
+    arguments=
 fi
 
 if wanted valgrind; then
