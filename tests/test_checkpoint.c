@@ -615,7 +615,7 @@ static void test_round_trips(atv_ctx *ctx, mem_fs *fs) {
     d.bos_token_id = 0;
     d.eos_token_id = 10;
     d.pad_token_id = -1;
-    d.layer_norm_epsilon = 0.1 + 0.2;                       /* 17 digits */
+    d.layer_norm_epsilon = 0.30000000000000004;                       /* 17 digits */
     d.initializer_range = 12;
     model = small_model(ctx, &d);
     save_and_load(ctx, "six layers", model, "m", ATV_F32);
