@@ -4284,7 +4284,7 @@ static void atvi_head(atv_ctx *ctx, const atv_model *model, int64_t n, const atv
 
 ATVDEF atv_result atv_forward(atv_work *work, const atv_batch *batch, atv_real *logits) {
     const int64_t C = work->model->config.hidden_size, V = work->model->config.vocab_size;
-    int64_t N, t, n;
+    int64_t N = 0, t, n;
     ATVI_TRY(atvi_batch(work, batch, &N));
     atvi_forward(work, batch, N);
     for (t = 0; t < N; t += n) {
