@@ -1695,9 +1695,9 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
     t.K = K; t.chunk = chunk; t.A = A; t.a_m = a_m; t.a_k = a_k; t.B = B; t.b_k = b_k; t.C = C; t.c_m = c_m;
     t.bias = bias; t.add = add; t.b_vec = VN >= ATVI_PANEL ? b_panel : VN;
 #if VTALL == 16
-    /* Few rows: in one tile a vector wide B is read once, in the order in which it lies in memory; it is asked for 32 lines
-       ahead. (Rows a multiple of 2 KB apart would push each other out of the nearest cache.) */
-    if (M > VROWS && M <= VTALL && b_k == ATVI_PANEL && (a_k != 1 || a_m % 512 != 0))
+    /* Few rows and long sums: in one tile a vector wide B is read once, in the order in which it lies in memory; it is asked
+       for 32 lines ahead. (Rows a multiple of 2 KB apart would push each other out of the nearest cache.) */
+    if (M > VROWS && M <= VTALL && K >= 96 && b_k == ATVI_PANEL && (a_k != 1 || a_m % 512 != 0))
         for (; n + VN <= N; n += VN, t.B += b_panel, t.C += VN) {
             t.bias = bias ? bias + n : NULL;
             t.next = (const char *)t.B + 32 * ATVI_LINE * sizeof(atv_real);
