@@ -260,6 +260,11 @@ static void test_products(void) {
         check_product(&p, &rng, whole);
         product_free(&p);
     }
+    for (m = 1; m <= 20; m++) for (i = 0; i < 8; i++) {     /* few rows and long sums have tiles of their own */
+        product p = product_make(&rng, m, between(&rng, 1, 150), between(&rng, 90, 700), i % 2);
+        check_product(&p, &rng, i % 2);
+        product_free(&p);
+    }
     for (i = 0; i < 2 * (int)(sizeof large / sizeof large[0]); i++) {
         const int *s = large[i / 2];
         product p = product_make(&rng, s[0], s[1], s[2], i % 2);
