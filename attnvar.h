@@ -1351,7 +1351,7 @@ static atv_rng atvi_rng_stream(uint64_t seed, uint64_t stream) {
     return rng;
 }
 
-/* A tile of a matrix product, as the kernels' matmul describes it; B in vectors, b_vec apart. */
+/* A tile of a matrix product: operands as the kernels' matmul has them, the vectors of B's rows b_vec apart. */
 typedef struct atvi_tile {
     int64_t K, chunk, a_m, a_k, b_vec, b_k, c_m, last;      /* last: elements of the last vector that count */
     const atv_real *A, *B, *bias;
@@ -1379,8 +1379,8 @@ typedef void (*atvi_tile_fn)(const atvi_tile *t);
 #  define V              atv_real
 #  define VN             1
 #  define VROWS          4                                  /* rows of a matrix tile, */
-#  define VTALL          VROWS
-#  define VCOLS          4                                  /* and its vectors a row */
+#  define VCOLS          4                                  /* and its vectors a row; */
+#  define VTALL          VROWS                              /* rows of one that is a single vector wide */
 #  define V_SET(x)       (x)
 #  define V_LOAD(p)      (*(p))
 #  define V_LOADN(p, n)  (*(p))
@@ -1415,8 +1415,8 @@ static float atvi_pow2_scalar(float n) {
 #  define V              __m256
 #  define VN             8
 #  define VROWS          6
-#  define VTALL          VROWS
 #  define VCOLS          2
+#  define VTALL          VROWS
 #  define V_SET(x)       _mm256_set1_ps(x)
 #  define V_LOAD(p)      _mm256_loadu_ps(p)
 #  define V_LOADN(p, n)  _mm256_maskload_ps(p, atvi_mask_avx2(n))
@@ -1454,8 +1454,8 @@ ATVI_INLINE float atvi_top_avx2(__m256 v) {
 #  define V              __m512
 #  define VN             16
 #  define VROWS          6
-#  define VTALL          16
 #  define VCOLS          4
+#  define VTALL          16
 #  define V_SET(x)       _mm512_set1_ps(x)
 #  define V_LOAD(p)      _mm512_loadu_ps(p)
 #  define V_LOADN(p, n)  _mm512_maskz_loadu_ps((__mmask16)((1u << (n)) - 1), p)
@@ -1498,8 +1498,8 @@ ATVI_INLINE float atvi_top_avx512(__m512 v) {
 #  define V              float32x4_t
 #  define VN             4
 #  define VROWS          6
-#  define VTALL          VROWS
 #  define VCOLS          4
+#  define VTALL          VROWS
 #  define V_SET(x)       vdupq_n_f32(x)
 #  define V_LOAD(p)      vld1q_f32(p)
 #  define V_LOADN(p, n)  atvi_loadn_neon(p, n)
@@ -2434,7 +2434,7 @@ ATVDEF atv_result atv_tensor_copy(atv_ctx *ctx, const atv_tensor *dst, const atv
 /* Rows and columns of one call, cut into items for the lanes. */
 #define ATVI_ROWS 96
 #define ATVI_COLS 64
-#define ATVI_ROWS_MOST 96                                  /* of an item of a matrix product */
+#define ATVI_ROWS_MOST 96                                   /* of an item of a matrix product */
 /* Lanes that may run at once; scratch is per lane. */
 static size_t atvi_lanes(const atv_ctx *ctx) { return (size_t)ctx->desc.n_threads; }
 static int64_t atvi_blocks(int64_t n, int64_t block) { return (n + block - 1) / block; }
