@@ -18,7 +18,7 @@ chapter() {     # chapter NAME ID HEIGHT: one of the report's, from its title do
         "$out/report.html" > "$work/$1.html"
     picture "$1" "$work/$1.html" 1200 "$3"
 }
-chapter report-rq1 rq0 1110
-chapter report-rq2 rq2 1110
+chapter report-rq1 rq0 1150
+chapter report-rq2 rq2 1150
 picture heatmaps "$out/heatmaps.svg" 690 690
 picture groups "$out/groups.svg" 820 592
