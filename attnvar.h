@@ -4225,8 +4225,22 @@ static atvi_attn_call atvi_layer_call(const atv_work *w, const atv_batch *batch,
     return c;
 }
 
-static void atvi_copy(atv_real *to, const atv_real *from, int64_t n) {
-    if (to != from) memcpy(to, from, (size_t)n * sizeof *to);
+typedef struct atvi_copy_job { int64_t n; atv_real *to; const atv_real *from; } atvi_copy_job;
+
+static void atvi_copy_item(void *arg, int64_t item, int lane) {
+    const atvi_copy_job *j = (const atvi_copy_job *)arg;
+    const int64_t i = item * ATVI_STRETCH;
+    const size_t size = (size_t)ATVI_MIN(ATVI_STRETCH, j->n - i) * sizeof *j->to;
+    (void)lane;
+    if (j->from) memcpy(j->to + i, j->from + i, size);
+    else memset(j->to + i, 0, size);
+}
+
+/* from NULL: zeros */
+static void atvi_copy(atv_ctx *ctx, atv_real *to, const atv_real *from, int64_t n) {
+    atvi_copy_job j;
+    j.n = n; j.to = to; j.from = from;
+    if (to != from) atvi_parallel(ctx, atvi_blocks(n, ATVI_STRETCH), atvi_copy_item, &j);
 }
 
 /* Queries, and keys and values unless another layer's are read, of x [n,C]. */
@@ -4265,11 +4279,11 @@ static void atvi_forward(atv_work *w, const atv_batch *batch, int64_t N) {
         atvi_norm(ctx, N, C, a->x, p->ln1_w, p->ln1_b, eps, w->ln, w->mean, w->rstd);
         atvi_qkv(ctx, N, C, w->ln, p, s, a->q, a->k, a->v);
         atvi_attn_forward(&call);
-        atvi_copy(a->mid, a->x, N * C);
+        atvi_copy(ctx, a->mid, a->x, N * C);
         atvi_linear(ctx, N, C, s.Sv, a->att, p->o_packed, p->o_b, a->mid, 1);
         atvi_norm(ctx, N, C, a->mid, p->ln2_w, p->ln2_b, eps, w->ln, w->mean, w->rstd);
         atvi_fc(ctx, N, C, w->ln, p, s, a->h, w->a);
-        atvi_copy(next, a->mid, N * C);
+        atvi_copy(ctx, next, a->mid, N * C);
         atvi_linear(ctx, N, C, s.F, w->a, p->proj_packed, p->proj_b, next, 1);
     }
 }
@@ -4379,10 +4393,10 @@ static void atvi_backward(atv_work *w, const atv_batch *batch, int64_t N) {
 
         atvi_linear_back(ctx, N, C, s.Sv, w->dx, a->att, p->o, w->datt, 0, atvi_grad(w, p->o), atvi_grad(w, p->o_b),
                          w->copy);
-        memset(w->dq, 0, (size_t)(N * s.S) * sizeof(atv_real));
+        atvi_copy(ctx, w->dq, NULL, N * s.S);
         if (atvi_last_reader(c, i)) {
-            memset(a->dk, 0, (size_t)(N * s.GD) * sizeof(atv_real));
-            memset(a->dv, 0, (size_t)(N * s.GDv) * sizeof(atv_real));
+            atvi_copy(ctx, a->dk, NULL, N * s.GD);
+            atvi_copy(ctx, a->dv, NULL, N * s.GDv);
         }
         call.dout = atvi_heads_view(w->datt, l->num_heads, l->value_dim);
         call.dq = atvi_heads_view(w->dq, l->num_heads, l->head_dim);
