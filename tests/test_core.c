@@ -232,7 +232,8 @@ static void test_config(void) {
     CHECK(r.max_position_embeddings == 2048 && r.num_key_value_heads == 4 && r.kqv_size == 24 && r.intermediate_size == 96 &&
           r.window_size == 256, "defaults: %d %d %d %d %d", r.max_position_embeddings, r.num_key_value_heads, r.kqv_size,
           r.intermediate_size, r.window_size);
-    CHECK(r.layer_norm_epsilon == 1e-5 && r.initializer_range == 0.02, "%g %g", r.layer_norm_epsilon, r.initializer_range);
+    CHECK(r.layer_norm_epsilon == (double)1e-5 && r.initializer_range == (double)0.02, "%g %g",     /* a constant may be wider */
+          r.layer_norm_epsilon, r.initializer_range);
     for (i = 0; i < 3; i++) {
         layer = atv_config_layer(&r, i);
         CHECK(layer.num_heads == 4 && layer.num_key_value_heads == 4 && layer.head_dim == 6 && layer.value_dim == 6 &&
