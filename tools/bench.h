@@ -286,7 +286,7 @@ typedef struct products {
     int only;                       /* the parameter; -1: all matrices */
     int kind;                       /* 0 Y, 1 dX, 2 dW */
     int rows;
-    float *x, *y, *dw, *scratch;    /* [rows,largest K] [rows,largest N] [largest N K] [ATVI_COPY] */
+    float *x, *y, *dw, *scratch;    /* [rows,largest K] [rows,largest N] [largest N K] [atvi_product_scratch] */
 } products;
 
 static int products_has(const products *p, int i) {
