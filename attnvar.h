@@ -10,8 +10,8 @@
        at each token, so people have made it smaller: fewer key/value heads than query heads (MQA, GQA), narrower heads
        (KQV), both (COMBINED), keys and values shared between layers (CLA). Here all of these are values of one small
        description, which drives one attention: its forward, its exact backward, and its decoding step against a cache.
-       Around it stands what an experiment needs: a small GPT-Neo, its loss and gradients, AdamW, a decoder for running
-       batches, GPT-2's tokenizer, and Hugging Face's file formats.
+       Around it stands what an experiment needs: a small GPT-Neo with the head of a language model or of a classifier, its
+       loss and gradients, AdamW, a decoder for running batches, GPT-2's tokenizer, and Hugging Face's file formats.
 
    CONTENTS (search for the tag; each comes twice, as interface and as implementation)
        >>result      what every fallible function returns
@@ -25,7 +25,7 @@
        >>train       AdamW, schedules, accumulation, ragged batches, save and resume
        >>tokenizer   byte-level BPE: encode, decode, train
        >>checkpoint  safetensors; Hugging Face model directories
-       >>eval        held-out loss, minimal pairs
+       >>eval        held-out loss, minimal pairs, the labels of documents
        and, in the implementation alone, >>platform >>memory >>parallel >>rng >>vec-scalar >>vec-avx2 >>vec-avx512
        >>vec-neon >>kernels >>dispatch >>embed >>norm >>linear >>attn-forward >>attn-backward >>attn-step >>mlp >>loss
        >>model-forward >>model-backward >>adamw >>json >>safetensors
@@ -47,8 +47,9 @@
 
    WHAT IT DOES NOT DO
        GPUs; biases in q, k, v; positions other than learned ones; weights or caches in another type than float (bf16 and
-       fp16 files are read and written). A file that asks for such a thing is refused by name. Dropout is not applied: a
-       file's is told to the logger.
+       fp16 files are read and written); heads other than a language model's and a classifier's with one label a sequence
+       (no regression, no several labels at once, no labels of tokens). A file that asks for such a thing is refused by
+       name. Dropout is not applied: a file's is told to the logger.
 
    CONVENTIONS
        Shapes are written in these letters: B sequences, T positions, N tokens of a batch laid end to end, V vocabulary,
@@ -80,7 +81,7 @@
    FORMATS
        config.json, model.safetensors (also in shards), tokenizer.json or vocab.json with merges.txt. A trainer's state is
        a safetensors file too. Keys of our own in config.json, written only where they say something: num_key_value_heads,
-       kqv_size, kv_of_head, kv_of_layer, layers.
+       kqv_size, kv_of_head, kv_of_layer, layers. A classifier's directory is that of a GPTNeoForSequenceClassification.
 
    SWITCHES (define before the implementation)
        ATV_STATIC      all functions static (also before every other include)
@@ -391,6 +392,8 @@ typedef struct atv_config {
     double initializer_range;       /* 0: 0.02 */
     int has_special_ids;            /* 1: the three below are set; 0: none has an id */
     int bos_token_id, eos_token_id, pad_token_id;           /* -1: none */
+    int num_labels;                 /* 0: a language model; 2 or more: a classifier of sequences. 1 would be regression,
+                                       which is not done */
 } atv_config;
 
 /* Fills the defaults in and checks everything (ATV_ERR_ARGUMENT names the field); array pointers stay as given. */
@@ -434,26 +437,32 @@ ATVDEF atv_ctx *atv_model_ctx(const atv_model *model);
 ATVDEF void atv_model_init(atv_model *model, uint64_t seed);
 
 /* The parameters, in Hugging Face's order and names ("transformer.wte.weight", ..): views to read and write.
-   After writing, call atv_model_changed. Linear weights are [out, in]. The head is tied to wte. i: 0..num_tensors-1. */
+   After writing, call atv_model_changed. Linear weights are [out, in]. A language model's head is tied to wte; a
+   classifier's is the last tensor, "score.weight" [num_labels,C]. i: 0..num_tensors-1. */
 ATVDEF int atv_model_num_tensors(const atv_model *model);
 ATVDEF atv_named_tensor atv_model_tensor(const atv_model *model, int i);
 ATVDEF atv_result atv_model_find(const atv_model *model, const char *name, int *out);
 ATVDEF int64_t atv_model_num_parameters(const atv_model *model);
 ATVDEF void atv_model_changed(atv_model *model);            /* the kernels' packed copies are made anew at the next use */
 
+/* A classifier with the weights of `model`, a language model or a classifier, and a head of its own for num_labels labels,
+   which starts as atv_model_init with this seed would start it. The rest of the config stays. */
+ATVDEF atv_result atv_model_classifier(const atv_model *model, int num_labels, uint64_t seed, atv_model **out);
+
 /* Sequences laid end to end: ids [N], N the sum of lengths. */
 typedef struct atv_batch {
     const int32_t *ids;
-    const int *lengths;             /* [n_seq] */
+    const int *lengths;             /* [n_seq]; a classifier's are 1 or more */
     int n_seq;
     const int32_t *targets;         /* [N] what each position should predict, -100: nothing.
-                                       NULL: its sequence's next token, the last nothing */
+                                       NULL: its sequence's next token, the last nothing. NULL in a classifier */
+    const int32_t *labels;          /* [n_seq] of a classifier: 0..num_labels-1, below 0 (-100): none. NULL: no labels */
 } atv_batch;
 
 /* A loss is kept as a sum, so that batches add up exactly: the mean is sum / tokens. */
 typedef struct atv_loss {
     double sum;                     /* of -log p(target), in nats */
-    int64_t tokens;                 /* how many targets */
+    int64_t tokens;                 /* how many targets; a classifier's are its labelled sequences */
 } atv_loss;
 
 /* Documents laid end to end. */
@@ -461,6 +470,7 @@ typedef struct atv_data {
     const int32_t *ids;
     const int *lengths;             /* [n_docs] */
     int n_docs;
+    const int32_t *labels;          /* [n_docs] as a batch's */
 } atv_data;
 
 /* The memory that a pass through the model needs. */
@@ -477,11 +487,13 @@ ATVDEF atv_result atv_work_create(atv_model *model, const atv_work_desc *desc, a
 ATVDEF void atv_work_destroy(atv_work *work);
 ATVDEF atv_result atv_work_bytes(const atv_model *model, const atv_work_desc *desc, size_t *out);
 
-/* logits [N,V] of every position. Fails on a token outside the vocabulary or a sequence longer than the context. */
+/* logits [N,V] of every position; of a classifier [n_seq,num_labels], from the last token of each sequence (which must be
+   a real one: padding has no place in a batch). Fails on a token outside the vocabulary or a sequence longer than the
+   context. */
 ATVDEF atv_result atv_forward(atv_work *work, const atv_batch *batch, atv_real *logits);
 
 /* The loss, without logits of the whole batch ever existing. logprobs [N]: log p(target) of each position, 0 where
-   there is none; NULL if not wanted. */
+   there is none; of a classifier [n_seq]: log p(label) of each sequence. NULL if not wanted. */
 ATVDEF atv_result atv_forward_loss(atv_work *work, const atv_batch *batch, float *logprobs, atv_loss *out);
 
 /* Forward, loss, and the gradients of the loss's sum added to the work's gradients. */
@@ -502,7 +514,7 @@ typedef struct atv_decoder_desc {
 typedef struct atv_decoder atv_decoder;
 
 /* desc may be NULL. The decoder keeps a pointer to the model, which must outlive it; once the model's parameters change,
-   what the caches hold is that of the old ones. */
+   what the caches hold is that of the old ones. A classifier has no next token, and is refused. */
 ATVDEF atv_result atv_decoder_create(atv_model *model, const atv_decoder_desc *desc, atv_decoder **out);
 ATVDEF void atv_decoder_destroy(atv_decoder *decoder);
 ATVDEF atv_result atv_decoder_bytes(const atv_model *model, const atv_decoder_desc *desc, size_t *out);
@@ -583,7 +595,7 @@ typedef struct atv_trainer_desc {
     double max_grad_norm;           /* 0: gradients are not clipped */
     int accumulate;                 /* batches per step in atv_trainer_run; 0: 1 */
     int batch;                      /* sequences per batch in atv_trainer_run; 0: 16 */
-    int max_length;                 /* documents are cut to this many tokens; 0: max_position_embeddings */
+    int max_length;                 /* documents are cut to their first so many tokens; 0: max_position_embeddings */
     int max_tokens;                 /* of one batch; 0: batch x max_length */
     uint64_t seed;                  /* of the order of documents */
 } atv_trainer_desc;
@@ -611,13 +623,14 @@ typedef struct atv_step {
     int64_t epoch;                  /* of atv_trainer_run */
 } atv_step;
 
-/* By hand: any number of batches, then an update, which divides the summed gradients once by all their targets. Where no
-   target came, or the gradient is not finite, the update fails, parameters stay as they were, the batches are forgotten. */
+/* By hand: any number of batches, then an update, which divides the summed gradients once by all their targets (in a
+   classifier: labelled sequences). Where no target came, or the gradient is not finite, the update fails, parameters stay
+   as they were, the batches are forgotten. */
 ATVDEF atv_result atv_trainer_accumulate(atv_trainer *trainer, const atv_batch *batch);
 ATVDEF atv_result atv_trainer_update(atv_trainer *trainer, atv_step *out);
 
 /* Runs `steps` steps on documents drawn in an order that depends on seed and epoch alone; in the middle of an epoch the
-   documents must be the same as before. After each, on_step may look,
+   documents and labels must be the same as before. After each, on_step may look,
    evaluate and save; another value than 0 stops with ATV_ERR_STOPPED, and a later call goes on from there. */
 ATVDEF atv_result atv_trainer_run(atv_trainer *trainer, const atv_data *data, int64_t steps,
                                   int (*on_step)(void *user, const atv_step *step), void *user);
@@ -691,7 +704,9 @@ ATVDEF atv_result atv_safetensors_write(atv_ctx *ctx, const char *path, const at
                                         atv_dtype dtype, const char *const *metadata, int n_metadata);
 
 /* Hugging Face model directories: config.json with model.safetensors, or its shards with an index. Unknown fields of
-   the config are kept for saving; known values that this library does not do are refused by name. */
+   the config are kept for saving; known values that this library does not do are refused by name. Where `architectures`
+   names GPTNeoForSequenceClassification the model is a classifier, with as many labels as id2label has (else num_labels
+   says, else 2); every other architecture is read as a language model. */
 ATVDEF atv_result atv_model_load(atv_ctx *ctx, const char *dir, atv_model **out);
 ATVDEF atv_result atv_model_from_memory(atv_ctx *ctx, const char *config_json, size_t config_size, const void *safetensors,
                                         size_t safetensors_size, atv_model **out);
@@ -702,13 +717,18 @@ typedef struct atv_save_desc {
 } atv_save_desc;
 
 /* Writes config.json, model.safetensors and the tokenizer's files into dir, which must exist. Each file is written
-   beside its target, flushed, and renamed over it. desc may be NULL. */
+   beside its target, flushed, and renamed over it. desc may be NULL. A classifier's labels have the names that it was
+   loaded with, a new head's LABEL_0, LABEL_1, ..; transformers wants a pad_token_id for more than one sequence at once. */
 ATVDEF atv_result atv_model_save(const atv_model *model, const char *dir, const atv_save_desc *desc);
 
 /* ==== >>eval ====================================================================================================== */
 
-/* Mean loss of documents, each cut at the work's max_tokens and the model's context. */
+/* Mean loss of documents, of each its first tokens, as many as the work's max_tokens and the model's context allow. */
 ATVDEF atv_result atv_evaluate(atv_work *work, const atv_data *data, atv_loss *out);
+
+/* What a classifier finds: predicted [n_docs], the label with the largest logit, the lowest among equals; logprobs
+   [n_docs,num_labels]: log p of every label, NULL if not wanted. Documents are cut as above; their labels are not read. */
+ATVDEF atv_result atv_classify(atv_work *work, const atv_data *data, int32_t *predicted, float *logprobs);
 
 /* Minimal pairs (Warstadt et al. 2020): which of two sentences does the model find likelier? */
 typedef struct atv_pairs_desc {
@@ -3541,6 +3561,8 @@ static atv_result atvi_check_layer(atv_ctx *ctx, const atv_config *c, int i) {
     return ATV_OK;
 }
 
+enum { ATVI_MAX_LABELS = 1 << 20 };
+
 ATVDEF atv_result atv_config_resolve(atv_ctx *ctx, const atv_config *config, atv_config *out) {
     atv_config c = *config;
     int i;
@@ -3558,6 +3580,9 @@ ATVDEF atv_result atv_config_resolve(atv_ctx *ctx, const atv_config *config, atv
     ATVI_TRY(atvi_check_range(ctx, "bos_token_id", c.bos_token_id, -1, c.vocab_size - 1));
     ATVI_TRY(atvi_check_range(ctx, "eos_token_id", c.eos_token_id, -1, c.vocab_size - 1));
     ATVI_TRY(atvi_check_range(ctx, "pad_token_id", c.pad_token_id, -1, c.vocab_size - 1));
+    if (c.num_labels == 1)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "num_labels=1 would be regression, which is not done here");
+    ATVI_TRY(atvi_check_range(ctx, "num_labels", c.num_labels, 0, ATVI_MAX_LABELS));
     if (!(c.layer_norm_epsilon > 0 && c.layer_norm_epsilon < 1))
         return atvi_fail(ctx, ATV_ERR_ARGUMENT, "layer_norm_epsilon=%g is not in (0, 1)", c.layer_norm_epsilon);
     if (!(c.initializer_range > 0 && c.initializer_range < 1e3))
@@ -3691,7 +3716,8 @@ struct atv_model {
     atvi_layer_params *w;           /* [L] */
     atv_real *wte, *wpe;            /* [V,C] [T,C] */
     atv_real *lnf_w, *lnf_b;        /* [C] */
-    atv_real *wte_packed;
+    atv_real *head, *head_packed;   /* [n_out,C] wte, or a classifier's score */
+    int n_out;                      /* V, or num_labels */
     atvi_param *params;             /* [n_params] */
     int n_params;
     atv_real *values;               /* all parameters, each from a multiple of 16 */
@@ -3699,10 +3725,11 @@ struct atv_model {
     int packed;                     /* 1: the packed copies are those of the parameters */
     char *config_text;              /* the config.json it came from; NULL: none */
     size_t config_size;
+    int named_labels;               /* 1: config_text names the labels of this head */
 };
 
 static int atvi_count_params(const atv_config *c) {
-    int i, n = 4;
+    int i, n = c->num_labels ? 5 : 4;
     for (i = 0; i < c->num_layers; i++) n += atv_config_layer(c, i).kv_layer == i ? 13 : 11;
     return n;
 }
@@ -3715,12 +3742,15 @@ typedef struct atvi_model_layout {
     int filled;
 } atvi_model_layout;
 
+enum { ATVI_NO_LAYER = -1, ATVI_OUTSIDE = -2 };             /* outside of the transformer */
+
 static void atvi_add_param(atvi_model_layout *m, int layer, const char *name, int64_t d0, int64_t d1,
                            atv_real **p, atv_real **packed) {
     atv_model *model = m->model;
     if (m->filled) {
         atvi_param *param = &model->params[model->n_params];
-        if (layer < 0) snprintf(param->name, sizeof param->name, "transformer.%s", name);
+        if (layer == ATVI_OUTSIDE) snprintf(param->name, sizeof param->name, "%s", name);
+        else if (layer == ATVI_NO_LAYER) snprintf(param->name, sizeof param->name, "transformer.%s", name);
         else snprintf(param->name, sizeof param->name, "transformer.h.%d.%s", layer, name);
         param->dims[0] = d0;
         param->dims[1] = d1;
@@ -3738,8 +3768,9 @@ static void atvi_add_params(atvi_model_layout *m, const atv_config *c) {
     atv_model *model = m->model;
     int i;
     int64_t C = c->hidden_size;
-    atvi_add_param(m, -1, "wte.weight", c->vocab_size, C, &model->wte, &model->wte_packed);
-    atvi_add_param(m, -1, "wpe.weight", c->max_position_embeddings, C, &model->wpe, NULL);
+    atvi_add_param(m, ATVI_NO_LAYER, "wte.weight", c->vocab_size, C, &model->wte,
+                   c->num_labels ? NULL : &model->head_packed);
+    atvi_add_param(m, ATVI_NO_LAYER, "wpe.weight", c->max_position_embeddings, C, &model->wpe, NULL);
     for (i = 0; i < c->num_layers; i++) {
         atv_layer l = atv_config_layer(c, i);
         int64_t S = (int64_t)l.num_heads * l.head_dim, Sv = (int64_t)l.num_heads * l.value_dim, F = l.intermediate_size;
@@ -3762,8 +3793,11 @@ static void atvi_add_params(atvi_model_layout *m, const atv_config *c) {
         atvi_add_param(m, i, "mlp.c_proj.weight", C, F, &w->proj, &w->proj_packed);
         atvi_add_param(m, i, "mlp.c_proj.bias", C, 0, &w->proj_b, NULL);
     }
-    atvi_add_param(m, -1, "ln_f.weight", C, 0, &model->lnf_w, NULL);
-    atvi_add_param(m, -1, "ln_f.bias", C, 0, &model->lnf_b, NULL);
+    atvi_add_param(m, ATVI_NO_LAYER, "ln_f.weight", C, 0, &model->lnf_w, NULL);
+    atvi_add_param(m, ATVI_NO_LAYER, "ln_f.bias", C, 0, &model->lnf_b, NULL);
+    if (c->num_labels)
+        atvi_add_param(m, ATVI_OUTSIDE, "score.weight", c->num_labels, C, &model->head, &model->head_packed);
+    else model->head = model->wte;
 }
 
 static atv_model *atvi_model_whole(atvi_arena *arena, atv_ctx *ctx, const atv_config *c) {
@@ -3773,6 +3807,7 @@ static atv_model *atvi_model_whole(atvi_arena *arena, atv_ctx *ctx, const atv_co
     memset(model, 0, sizeof *model);
     model->ctx = ctx;
     model->config = *c;
+    model->n_out = c->num_labels ? c->num_labels : c->vocab_size;
     model->layers = (atv_layer *)atvi_take(arena, (size_t)c->num_layers, sizeof *model->layers);
     model->w = (atvi_layer_params *)atvi_take(arena, (size_t)c->num_layers, sizeof *model->w);
     model->params = (atvi_param *)atvi_take(arena, (size_t)atvi_count_params(c), sizeof *model->params);
@@ -3860,18 +3895,49 @@ ATVDEF int64_t atv_model_num_parameters(const atv_model *model) {
     return n;
 }
 
+static void atvi_init_param(const atv_model *model, int i, uint64_t seed) {
+    const atvi_param *p = &model->params[i];
+    int64_t e, n = p->dims[0] * ATVI_MAX(p->dims[1], 1);
+    size_t length = strlen(p->name);
+    atv_rng rng = atvi_rng_stream(seed, (uint64_t)i);
+    atv_real norm = strcmp(p->name + length - 7, ".weight") == 0 ? 1 : 0;         /* of a norm; biases are 0 */
+    for (e = 0; e < n; e++)
+        p->p[e] = p->dims[1] ? (atv_real)(atv_rng_normal(&rng) * model->config.initializer_range) : norm;
+}
+
 ATVDEF void atv_model_init(atv_model *model, uint64_t seed) {
     int i;
-    for (i = 0; i < model->n_params; i++) {
-        const atvi_param *p = &model->params[i];
-        int64_t e, n = p->dims[0] * ATVI_MAX(p->dims[1], 1);
-        size_t length = strlen(p->name);
-        atv_rng rng = atvi_rng_stream(seed, (uint64_t)i);
-        atv_real norm = strcmp(p->name + length - 7, ".weight") == 0 ? 1 : 0;     /* of a norm; biases are 0 */
-        for (e = 0; e < n; e++)
-            p->p[e] = p->dims[1] ? (atv_real)(atv_rng_normal(&rng) * model->config.initializer_range) : norm;
-    }
+    for (i = 0; i < model->n_params; i++) atvi_init_param(model, i, seed);
     atv_model_changed(model);
+}
+
+/* The config.json that a model came from, kept for saving. */
+static atv_result atvi_keep_config(atv_model *model, const char *text, size_t size) {
+    model->config_text = (char *)atvi_alloc(model->ctx, size);
+    if (!model->config_text) return ATV_ERR_MEMORY;
+    memcpy(model->config_text, text, size);
+    model->config_size = size;
+    return ATV_OK;
+}
+
+ATVDEF atv_result atv_model_classifier(const atv_model *model, int num_labels, uint64_t seed, atv_model **out) {
+    atv_config c = model->config;
+    atv_model *made;
+    atv_result r = ATV_OK;
+    c.num_labels = num_labels;
+    ATVI_TRY(atvi_check_range(model->ctx, "num_labels", num_labels, 2, ATVI_MAX_LABELS));
+    ATVI_TRY(atv_model_create(model->ctx, &c, &made));
+    if (model->config_text) r = atvi_keep_config(made, model->config_text, model->config_size);
+    if (r != ATV_OK) {
+        atv_model_destroy(made);
+        return r;
+    }
+    /* all up to the head, in the same places */
+    memcpy(made->values, model->values, (size_t)(made->head - made->values) * sizeof *made->values);
+    atvi_init_param(made, made->n_params - 1, seed);
+    atv_model_changed(made);
+    *out = made;
+    return ATV_OK;
 }
 
 /* The packed copies made anew where the parameters have changed. */
@@ -3962,14 +4028,16 @@ struct atv_work {
     atv_real *ln, *mean, *rstd;     /* [N,C] [N] [N] of the norm at hand */
     atv_real *a;                    /* [N,F] after gelu, then its gradient; without a backward in the place of h */
     atv_real *dn, *datt, *dq;       /* [N,C] [N,H Dv] [N,H D] gradients in the layer at hand */
-    int32_t *pos, *targets;         /* [N] */
+    int32_t *pos, *targets;         /* [N]; in a classifier targets are the labels */
     int64_t *start;                 /* [max_seqs] */
+    int64_t *last;                  /* [max_seqs] each sequence's last position, in a classifier; else NULL */
     int32_t *stage_ids;             /* [N] a batch being put together, */
     int *stage_lengths;             /* [max_seqs] */
+    int32_t *stage_labels;          /* [max_seqs] of a classifier */
     float *stage_logprobs;          /* [N] */
-    int64_t *rows;                  /* [N] positions that have a target */
+    int64_t *rows;                  /* [N] outputs that have a target: positions, in a classifier sequences */
     int64_t loss_rows;              /* of a chunk: */
-    atv_real *lnf_in, *lnf, *logits, *lnf_mean, *lnf_rstd, *dlnf;      /* [rows,C] .. [rows,V] [rows] [rows] [rows,C] */
+    atv_real *lnf_in, *lnf, *logits, *lnf_mean, *lnf_rstd, *dlnf;      /* [rows,C] .. [rows,n_out] [rows] [rows] [rows,C] */
     int32_t *row_targets;
     double *logp;
     atv_real *grads;                /* like the model's values */
@@ -4064,6 +4132,10 @@ static atv_work *atvi_work_whole(atvi_arena *arena, atv_model *model, const atv_
     w->targets = (int32_t *)atvi_take(arena, (size_t)N, sizeof *w->targets);
     w->rows = (int64_t *)atvi_take(arena, (size_t)N, sizeof *w->rows);
     w->start = (int64_t *)atvi_take(arena, (size_t)d->max_seqs, sizeof *w->start);
+    if (c->num_labels) {
+        w->last = (int64_t *)atvi_take(arena, (size_t)d->max_seqs, sizeof *w->last);
+        w->stage_labels = (int32_t *)atvi_take(arena, (size_t)d->max_seqs, sizeof *w->stage_labels);
+    }
     w->stage_ids = (int32_t *)atvi_take(arena, (size_t)N, sizeof *w->stage_ids);
     w->stage_lengths = (int *)atvi_take(arena, (size_t)d->max_seqs, sizeof *w->stage_lengths);
     w->stage_logprobs = (float *)atvi_take(arena, (size_t)N, sizeof *w->stage_logprobs);
@@ -4099,10 +4171,10 @@ static atv_work *atvi_work_whole(atvi_arena *arena, atv_model *model, const atv_
         if (self) w->acts[i] = a;
     }
     w->a = d->backward ? atvi_reals(arena, N, most.F) : one.h;
-    w->loss_rows = ATVI_MIN(N, ATVI_LOSS_ROWS);
+    w->loss_rows = ATVI_MIN(c->num_labels ? ATVI_MIN(N, d->max_seqs) : N, ATVI_LOSS_ROWS);
     w->lnf_in = atvi_reals(arena, w->loss_rows, C);
     w->lnf = atvi_reals(arena, w->loss_rows, C);
-    w->logits = atvi_reals(arena, w->loss_rows, c->vocab_size);
+    w->logits = atvi_reals(arena, w->loss_rows, model->n_out);
     w->lnf_mean = atvi_reals(arena, w->loss_rows, 1);
     w->lnf_rstd = atvi_reals(arena, w->loss_rows, 1);
     w->row_targets = (int32_t *)atvi_take(arena, (size_t)w->loss_rows, sizeof *w->row_targets);
@@ -4167,31 +4239,70 @@ static atv_result atvi_check_ids(atv_ctx *ctx, const char *name, const int32_t *
     return ATV_OK;
 }
 
+/* Labels of n sequences or documents, NULL: none. */
+static atv_result atvi_check_labels(const atv_model *model, const int32_t *labels, int n) {
+    const int num_labels = model->config.num_labels;
+    int i;
+    if (labels && !num_labels)
+        return atvi_fail(model->ctx, ATV_ERR_ARGUMENT, "labels are given, but num_labels=0: this is a language model");
+    for (i = 0; labels && i < n; i++)
+        if (labels[i] >= num_labels)
+            return atvi_fail(model->ctx, ATV_ERR_ARGUMENT, "labels[%d]=%ld is not below num_labels=%d", i, (long)labels[i],
+                             num_labels);
+    return ATV_OK;
+}
+
+/* Documents, whose tokens are counted. */
+static atv_result atvi_check_data(const atv_model *model, const atv_data *data, int64_t *n_ids) {
+    int64_t n = 0;
+    int i;
+    for (i = 0; i < data->n_docs; i++) {
+        if (data->lengths[i] < 0)
+            return atvi_fail(model->ctx, ATV_ERR_ARGUMENT, "lengths[%d]=%d is negative", i, data->lengths[i]);
+        if (data->lengths[i] == 0 && model->config.num_labels)
+            return atvi_fail(model->ctx, ATV_ERR_ARGUMENT, "lengths[%d]=0: a classifier reads a last token", i);
+        n += data->lengths[i];
+    }
+    ATVI_TRY(atvi_check_labels(model, data->labels, data->n_docs));
+    *n_ids = n;
+    return ATV_OK;
+}
+
 /* Checks a batch and fills positions, targets and starts; *n is the number of tokens. */
 static atv_result atvi_batch(atv_work *w, const atv_batch *batch, int64_t *out) {
     const atv_config *c = &w->model->config;
+    const int shortest = c->num_labels != 0;
     int64_t n = 0, i;
     int b;
     if (batch->n_seq < 0 || batch->n_seq > w->desc.max_seqs)
         return atvi_fail(w->ctx, batch->n_seq < 0 ? ATV_ERR_ARGUMENT : ATV_ERR_FULL, "n_seq=%d is not 0..max_seqs=%d",
                          batch->n_seq, w->desc.max_seqs);
     for (b = 0; b < batch->n_seq; b++) {
-        if (batch->lengths[b] < 0 || batch->lengths[b] > c->max_position_embeddings)
-            return atvi_fail(w->ctx, ATV_ERR_ARGUMENT, "lengths[%d]=%d is not 0..max_position_embeddings=%d", b,
-                             batch->lengths[b], c->max_position_embeddings);
+        if (batch->lengths[b] < shortest || batch->lengths[b] > c->max_position_embeddings)
+            return atvi_fail(w->ctx, ATV_ERR_ARGUMENT, "lengths[%d]=%d is not %d..max_position_embeddings=%d", b,
+                             batch->lengths[b], shortest, c->max_position_embeddings);
         n += batch->lengths[b];
     }
     if (n > w->desc.max_tokens)
         return atvi_fail(w->ctx, ATV_ERR_FULL, "the batch has %ld tokens, more than max_tokens=%d", (long)n,
                          w->desc.max_tokens);
     ATVI_TRY(atvi_check_ids(w->ctx, "ids", batch->ids, n, c->vocab_size));
+    ATVI_TRY(atvi_check_labels(w->model, batch->labels, batch->n_seq));
+    if (batch->targets && c->num_labels)
+        return atvi_fail(w->ctx, ATV_ERR_ARGUMENT, "targets are given, but num_labels=%d: this is a classifier",
+                         c->num_labels);
     for (i = 0; batch->targets && i < n; i++)
         if (batch->targets[i] != -100) ATVI_TRY(atvi_check_ids(w->ctx, "targets", batch->targets + i, 1, c->vocab_size));
     for (n = 0, b = 0; b < batch->n_seq; b++) {
         w->start[b] = n;
         for (i = 0; i < batch->lengths[b]; i++, n++) {
             w->pos[n] = (int32_t)i;
-            w->targets[n] = batch->targets ? batch->targets[n] : i + 1 < batch->lengths[b] ? batch->ids[n + 1] : -100;
+            if (!w->last)
+                w->targets[n] = batch->targets ? batch->targets[n] : i + 1 < batch->lengths[b] ? batch->ids[n + 1] : -100;
+        }
+        if (w->last) {                                      /* no more sequences than tokens, as none is empty */
+            w->last[b] = n - 1;
+            w->targets[b] = batch->labels && batch->labels[b] >= 0 ? batch->labels[b] : -100;
         }
     }
     *out = n;
@@ -4288,22 +4399,39 @@ static void atvi_forward(atv_work *w, const atv_batch *batch, int64_t N) {
     }
 }
 
-/* Final norm and head of n rows of the stream: lnf [n,C], logits [n,V]. */
+/* Final norm and head of n rows of the stream: lnf [n,C], logits [n,n_out]. */
 static void atvi_head(atv_ctx *ctx, const atv_model *model, int64_t n, const atv_real *x, atv_real *lnf, atv_real *mean,
                       atv_real *rstd, atv_real *logits) {
     const atv_config *c = &model->config;
     atvi_norm(ctx, n, c->hidden_size, x, model->lnf_w, model->lnf_b, c->layer_norm_epsilon, lnf, mean, rstd);
-    atvi_linear(ctx, n, c->vocab_size, c->hidden_size, lnf, model->wte_packed, NULL, logits, 0);
+    atvi_linear(ctx, n, model->n_out, c->hidden_size, lnf, model->head_packed, NULL, logits, 0);
+}
+
+/* The row of the stream that output i, a position or in a classifier a sequence, comes from. */
+static int64_t atvi_output_row(const atv_work *w, int64_t i) { return w->last ? w->last[i] : i; }
+
+/* Logits of n outputs, not more than loss_rows: those from `from` on, or those that outputs [n] lists. */
+static void atvi_logits(atv_work *w, int64_t from, const int64_t *outputs, int64_t n, atv_real *logits) {
+    const int64_t C = w->model->config.hidden_size;
+    const atv_real *x = w->x + from * C;
+    int64_t r;
+    if (outputs || w->last) {
+        for (r = 0; r < n; r++)
+            memcpy(w->lnf_in + r * C, w->x + atvi_output_row(w, outputs ? outputs[r] : from + r) * C,
+                   (size_t)C * sizeof *w->x);
+        x = w->lnf_in;
+    }
+    atvi_head(w->ctx, w->model, n, x, w->lnf, w->lnf_mean, w->lnf_rstd, logits);
 }
 
 ATVDEF atv_result atv_forward(atv_work *work, const atv_batch *batch, atv_real *logits) {
-    const int64_t C = work->model->config.hidden_size, V = work->model->config.vocab_size;
     int64_t N = 0, t, n;
     ATVI_TRY(atvi_batch(work, batch, &N));
     atvi_forward(work, batch, N);
+    if (work->last) N = batch->n_seq;
     for (t = 0; t < N; t += n) {
         n = ATVI_MIN(work->loss_rows, N - t);
-        atvi_head(work->ctx, work->model, n, work->x + t * C, work->lnf, work->lnf_mean, work->lnf_rstd, logits + t * V);
+        atvi_logits(work, t, NULL, n, logits + t * work->model->n_out);
     }
     return ATV_OK;
 }
@@ -4313,29 +4441,28 @@ static atv_real *atvi_grad(const atv_work *w, const atv_real *parameter) {
     return w->grads + (parameter - w->model->values);
 }
 
-/* Loss over the positions that have a target, a chunk of logits at a time; with `gradient`, its gradient with respect to
-   the stream takes the stream's place (dx), those of wte and the final norm are added. */
-static void atvi_loss(atv_work *w, int64_t N, int gradient, float *logprobs, atv_loss *out) {
+/* Loss over the outputs that have a target, a chunk of logits at a time; with `gradient`, its gradient with respect to
+   the stream takes the stream's place (dx), those of the head and the final norm are added. */
+static void atvi_loss(atv_work *w, const atv_batch *batch, int64_t N, int gradient, float *logprobs, atv_loss *out) {
     const atv_model *m = w->model;
-    const int64_t C = m->config.hidden_size, V = m->config.vocab_size;
+    const int64_t C = m->config.hidden_size, V = m->n_out, n_outputs = w->last ? batch->n_seq : N;
     atv_ctx *ctx = w->ctx;
-    int64_t t, r, n, count = 0;
+    int64_t t, r, n, count = 0, done = 0;                   /* rows of the stream that are seen to */
     atvi_loss_job job;
     out->sum = 0;
-    for (t = 0; t < N; t++) {
+    for (t = 0; t < n_outputs; t++) {
+        const int64_t row = atvi_output_row(w, t), has = w->targets[t] != -100;
         if (logprobs) logprobs[t] = 0;
-        if (w->targets[t] != -100) w->rows[count++] = t;
-        else if (gradient) memset(w->dx + t * C, 0, (size_t)C * sizeof *w->dx);
+        if (has) w->rows[count++] = t;
+        if (gradient) memset(w->dx + done * C, 0, (size_t)((row + 1 - has - done) * C) * sizeof *w->dx);
+        done = row + 1;
     }
     out->tokens = count;
     for (t = 0; t < count; t += n) {
         const int64_t *rows = w->rows + t;
         n = ATVI_MIN(w->loss_rows, count - t);
-        for (r = 0; r < n; r++) {
-            memcpy(w->lnf_in + r * C, w->x + rows[r] * C, (size_t)C * sizeof *w->x);
-            w->row_targets[r] = w->targets[rows[r]];
-        }
-        atvi_head(ctx, m, n, w->lnf_in, w->lnf, w->lnf_mean, w->lnf_rstd, w->logits);
+        for (r = 0; r < n; r++) w->row_targets[r] = w->targets[rows[r]];
+        atvi_logits(w, 0, rows, n, w->logits);
         job.V = V;
         job.targets = w->row_targets;
         job.logits = w->logits;
@@ -4348,11 +4475,12 @@ static void atvi_loss(atv_work *w, int64_t N, int gradient, float *logprobs, atv
             if (logprobs) logprobs[rows[r]] = (float)w->logp[r];
         }
         if (!gradient) continue;
-        atvi_linear_back(ctx, n, V, C, w->logits, w->lnf, m->wte, w->dlnf, 0, atvi_grad(w, m->wte), NULL, w->copy);
+        atvi_linear_back(ctx, n, V, C, w->logits, w->lnf, m->head, w->dlnf, 0, atvi_grad(w, m->head), NULL, w->copy);
         memset(w->lnf, 0, (size_t)(n * C) * sizeof *w->lnf);                   /* now the gradient of lnf_in */
         atvi_norm_back(ctx, n, C, w->lnf_in, m->lnf_w, w->lnf_mean, w->lnf_rstd, w->dlnf, w->lnf,
                        atvi_grad(w, m->lnf_w), atvi_grad(w, m->lnf_b));
-        for (r = 0; r < n; r++) memcpy(w->dx + rows[r] * C, w->lnf + r * C, (size_t)C * sizeof *w->dx);
+        for (r = 0; r < n; r++)
+            memcpy(w->dx + atvi_output_row(w, rows[r]) * C, w->lnf + r * C, (size_t)C * sizeof *w->dx);
     }
 }
 
@@ -4360,7 +4488,7 @@ ATVDEF atv_result atv_forward_loss(atv_work *work, const atv_batch *batch, float
     int64_t N;
     ATVI_TRY(atvi_batch(work, batch, &N));
     atvi_forward(work, batch, N);
-    atvi_loss(work, N, 0, logprobs, out);
+    atvi_loss(work, batch, N, 0, logprobs, out);
     return ATV_OK;
 }
 
@@ -4420,7 +4548,7 @@ ATVDEF atv_result atv_backward(atv_work *work, const atv_batch *batch, atv_loss 
     if (!work->desc.backward) return atvi_fail(work->ctx, ATV_ERR_ARGUMENT, "backward=0: this work keeps no activations");
     ATVI_TRY(atvi_batch(work, batch, &N));
     atvi_forward(work, batch, N);
-    atvi_loss(work, N, 1, NULL, out);
+    atvi_loss(work, batch, N, 1, NULL, out);
     if (out->tokens > 0) atvi_backward(work, batch, N);
     return ATV_OK;
 }
@@ -4546,6 +4674,13 @@ static atv_decoder *atvi_decoder_whole(atvi_arena *arena, atv_model *model, cons
     return self;
 }
 
+/* What only a language model can do. */
+static atv_result atvi_check_language(const atv_model *model, const char *what) {
+    if (model->config.num_labels == 0) return ATV_OK;
+    return atvi_fail(model->ctx, ATV_ERR_ARGUMENT, "num_labels=%d: %s needs a language model, this is a classifier",
+                     model->config.num_labels, what);
+}
+
 static atv_result atvi_decoder_resolve(const atv_model *model, const atv_decoder_desc *desc, atv_decoder_desc *out) {
     atv_decoder_desc d;
     const int T = model->config.max_position_embeddings;
@@ -4554,6 +4689,7 @@ static atv_result atvi_decoder_resolve(const atv_model *model, const atv_decoder
     if (d.n_seq == 0) d.n_seq = 1;
     if (d.max_positions == 0) d.max_positions = T;
     if (d.max_chunk == 0) d.max_chunk = 512;
+    ATVI_TRY(atvi_check_language(model, "a decoder"));
     ATVI_TRY(atvi_check_range(model->ctx, "n_seq", d.n_seq, 1, 1 << 24));
     ATVI_TRY(atvi_check_range(model->ctx, "max_positions", d.max_positions, 1, T));
     ATVI_TRY(atvi_check_range(model->ctx, "max_rewind", d.max_rewind, 0, INT_MAX / 2));
@@ -5240,6 +5376,7 @@ static atv_batch atvi_next_batch(atv_trainer *t, const atv_data *data, int *orde
     memset(&batch, 0, sizeof batch);
     batch.ids = w->stage_ids;
     batch.lengths = w->stage_lengths;
+    if (data->labels) batch.labels = w->stage_labels;
     while (batch.n_seq < t->desc.batch) {
         int doc, length;
         if (t->document == data->n_docs) {
@@ -5251,6 +5388,7 @@ static atv_batch atvi_next_batch(atv_trainer *t, const atv_data *data, int *orde
         length = ATVI_MIN(data->lengths[doc], longest);
         if (n + length > t->desc.max_tokens) break;
         memcpy(w->stage_ids + n, data->ids + starts[doc], (size_t)length * sizeof *w->stage_ids);
+        if (data->labels) w->stage_labels[batch.n_seq] = data->labels[doc];
         w->stage_lengths[batch.n_seq++] = length;
         n += length;
         t->document++;
@@ -5290,12 +5428,13 @@ static atv_result atvi_trainer_steps(atv_trainer *t, const atv_data *data, int64
     return ATV_OK;
 }
 
-/* FNV-1a of all lengths and ids, without the sign bit. */
+/* FNV-1a of all lengths, ids and labels, without the sign bit. */
 static int64_t atvi_data_hash(const atv_data *data, int64_t n_ids) {
     uint64_t hash = UINT64_C(0xCBF29CE484222325);
     int64_t i;
     for (i = 0; i < data->n_docs; i++) hash = (hash ^ (uint32_t)data->lengths[i]) * UINT64_C(0x100000001B3);
     for (i = 0; i < n_ids; i++) hash = (hash ^ (uint32_t)data->ids[i]) * UINT64_C(0x100000001B3);
+    for (i = 0; data->labels && i < data->n_docs; i++) hash = (hash ^ (uint32_t)data->labels[i]) * UINT64_C(0x100000001B3);
     return (int64_t)(hash >> 1);
 }
 
@@ -5304,7 +5443,7 @@ ATVDEF atv_result atv_trainer_run(atv_trainer *trainer, const atv_data *data, in
     atv_ctx *ctx = trainer->ctx;
     atv_result r;
     int *order;
-    int64_t *starts, at = 0, hash;
+    int64_t *starts, at, hash;
     int i;
     if (data->n_docs < 1) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "n_docs=%d: there is nothing to train on", data->n_docs);
     if (trainer->document > data->n_docs)
@@ -5312,10 +5451,7 @@ ATVDEF atv_result atv_trainer_run(atv_trainer *trainer, const atv_data *data, in
                          data->n_docs, (long)trainer->document);
     if (trainer->pending)
         return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%d batches wait for atv_trainer_update", trainer->pending);
-    for (i = 0; i < data->n_docs; i++) {
-        if (data->lengths[i] < 0) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "lengths[%d]=%d is negative", i, data->lengths[i]);
-        at += data->lengths[i];
-    }
+    ATVI_TRY(atvi_check_data(trainer->model, data, &at));
     hash = atvi_data_hash(data, at);
     if (trainer->document > 0 && trainer->document < data->n_docs && trainer->data_hash != hash)
         return atvi_fail(ctx, ATV_ERR_ARGUMENT, "these are other documents than those of which this epoch has taken %ld",
@@ -5416,6 +5552,7 @@ static atv_result atvi_trainer_restore(atv_trainer *t, const char *path, const a
     atvi_trainer_meta meta;
     int64_t counters[5], *counter[5];
     atv_real *flat[3];
+    int64_t num_labels = 0;                                 /* of the file */
     int i, s, check, n = 0;
     flat[0] = model->values;
     flat[1] = t->m;
@@ -5441,6 +5578,11 @@ static atv_result atvi_trainer_restore(atv_trainer *t, const char *path, const a
             counters[i - ATVI_N_RECIPE - 1] = x;
         }
     }
+    i = atv_safetensors_find(file, "score.weight");
+    if (i >= 0) num_labels = atv_safetensors_tensor(file, i).tensor.dims[0];
+    if (num_labels != model->config.num_labels)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s: num_labels was %ld, now it is %d", path, (long)num_labels,
+                         model->config.num_labels);
     for (check = 1; check >= 0; check--)
         for (s = 0; s < 3; s++)
             for (i = 0; i < model->n_params; i++) {
@@ -6308,6 +6450,10 @@ static const char *const atvi_cfg_ours[] = {
     "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "torch_dtype", "dtype"
 };
 
+/* Of a classifier: written anew, but for the names of its labels. */
+static const char *const atvi_cfg_labels[] = {"architectures", "id2label", "label2id", "num_labels", "problem_type"};
+static const char atvi_cfg_classifier[] = "GPTNeoForSequenceClassification";
+
 /* Kept too, and written with these values when the file that was read, if any, lacks them. */
 static const char *const atvi_cfg_usual[][2] = {
     {"architectures", "[\"GPTNeoForCausalLM\"]"}, {"activation_function", "\"gelu_new\""}, {"resid_dropout", "0.0"},
@@ -6338,6 +6484,7 @@ typedef struct atvi_cfg {
     atv_config config;
     int *ints, n_ints;                                      /* the memory of its arrays */
     atv_layer *layers;
+    int named_labels;                                       /* 1: id2label names the labels of a classifier */
 } atvi_cfg;
 
 static int atvi_cfg_listed(const atvi_jnode *key, const char *const *list, int n) {
@@ -6507,6 +6654,61 @@ static atv_result atvi_cfg_layers(atvi_cfg *c) {
     return ATV_OK;
 }
 
+/* The number 0..n-1 that a key of id2label is; -1: it is none. */
+static int atvi_cfg_label_id(const atvi_jnode *key, int n) {
+    int64_t id = 0;
+    size_t i;
+    for (i = 0; i < key->size && id < n; i++) {
+        if (key->text[i] < '0' || key->text[i] > '9') return -1;
+        id = id * 10 + key->text[i] - '0';
+    }
+    return key->size > 0 && i == key->size && id < n && (key->text[0] != '0' || key->size == 1) ? (int)id : -1;
+}
+
+/* Whether architectures has the classifier among its names. */
+static int atvi_cfg_classifies(const atvi_jnode *root) {
+    const atvi_jnode *list = atvi_cfg_get(root, "architectures"), *item;
+    int i;
+    if (!list || list->type != ATVI_JSON_ARRAY) return 0;
+    for (i = 0, item = list + 1; i < list->count; i++, item += item->span)
+        if (atvi_json_equal(item, atvi_cfg_classifier)) return 1;
+    return 0;
+}
+
+/* A classifier's labels, as transformers counts them: id2label's, else num_labels, else 2. */
+static atv_result atvi_cfg_num_labels(atvi_cfg *c) {
+    const atvi_jnode *root = c->json.nodes, *problem = atvi_cfg_get(root, "problem_type");
+    const atvi_jnode *names = atvi_cfg_get(root, "id2label"), *key;
+    int *seen = c->ints + c->n_ints;                        /* its room is not kept */
+    int i, told = 0;
+    if (!atvi_cfg_classifies(root)) return ATV_OK;
+    if (problem && !atvi_json_equal(problem, "single_label_classification"))
+        return atvi_cfg_refuse(c, "problem_type", problem);
+    ATVI_TRY(atvi_cfg_int(c, root, "", "num_labels", 1, &told));
+    if (names) {
+        const int n = names->count;
+        if (names->type != ATVI_JSON_OBJECT || n == 0) return atvi_cfg_bad(c, "", "id2label", names, "names no labels");
+        memset(seen, 0, (size_t)n * sizeof *seen);
+        for (i = 0, key = names + 1; i < n; i++, key += 1 + key[1].span) {
+            const int id = atvi_cfg_label_id(key, n);
+            if (id < 0 || seen[id]++)
+                return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: id2label: \"%.*s\" is not one of 0..%d, each once", c->what,
+                                 (int)ATVI_MIN(key->size, 60), key->text, n - 1);
+            if (key[1].type != ATVI_JSON_STRING)
+                return atvi_cfg_bad(c, "", "id2label", names, "has a name that is no string");
+        }
+        if (told && told != n)
+            return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: num_labels=%d disagrees with the %d of id2label", c->what, told,
+                             n);
+        told = n;
+        c->named_labels = 1;
+    }
+    c->config.num_labels = told ? told : 2;
+    if (c->config.num_labels == 1)
+        return atvi_fail(c->ctx, ATV_ERR_UNSUPPORTED, "%s: num_labels=1: regression is not done here", c->what);
+    return ATV_OK;
+}
+
 /* What decides whether this is a model for us at all. */
 static atv_result atvi_cfg_check(const atvi_cfg *c) {
     static const char *const dropouts[] = {"resid_dropout", "embed_dropout", "attention_dropout"};
@@ -6591,6 +6793,7 @@ static atv_result atvi_cfg_fields(atvi_cfg *c) {
     ATVI_TRY(atvi_cfg_ints(c, root, "", "kv_of_head", f->num_heads, &f->kv_of_head));
     ATVI_TRY(atvi_cfg_ints(c, root, "", "kv_of_layer", f->num_layers, &f->kv_of_layer));
     ATVI_TRY(atvi_cfg_layers(c));
+    ATVI_TRY(atvi_cfg_num_labels(c));
     r = atv_config_resolve(c->ctx, f, &resolved);
     if (r == ATV_OK || r == ATV_ERR_MEMORY) return r;
     memcpy(error, c->ctx->error, sizeof error);
@@ -6751,18 +6954,39 @@ static void atvi_cfg_put_raw(atvi_buf *buf, const atvi_jnode *node) {
     atvi_buf_put(buf, node->text - quotes, node->size + 2 * quotes);
 }
 
-/* text: the config.json that the model came from, NULL when it came from none. */
-static atv_result atvi_cfg_write(atvi_buf *buf, const atv_config *f, const char *text, size_t size, const char *dtype) {
+/* A classifier's architecture and labels. named: the file that was read names them. */
+static void atvi_cfg_put_labels(atvi_buf *buf, const atv_config *f, const atvi_jnode *root, int named) {
+    static const char *const maps[] = {"id2label", "label2id"};
+    int m, i;
+    atvi_cfg_key(buf, "architectures");
+    atvi_buf_format(buf, "[\"%s\"]", atvi_cfg_classifier);
+    for (m = 0; m < 2; m++) {
+        const atvi_jnode *node = named ? atvi_json_get(root, maps[m]) : NULL;
+        if (named && !node) continue;
+        atvi_cfg_key(buf, maps[m]);
+        if (node) atvi_cfg_put_raw(buf, node);
+        for (i = 0; !node && i < f->num_labels; i++)
+            atvi_buf_format(buf, m ? "%s\"LABEL_%d\": %d" : "%s\"%d\": \"LABEL_%d\"", i ? ", " : "{", i, i);
+        if (!node) atvi_buf_text(buf, "}");
+    }
+    atvi_cfg_key(buf, "problem_type");
+    atvi_buf_text(buf, "\"single_label_classification\"");
+}
+
+static atv_result atvi_cfg_write(atvi_buf *buf, const atv_model *model, const char *dtype) {
+    const atv_config *f = &model->config;
+    const char *text = model->config_text;
     const atvi_jnode *root = NULL, *key, *node;
     atvi_json json;
     int i;
     if (text) {
-        ATVI_TRY(atvi_json_parse(buf->ctx, "config.json", text, size, &json));
+        ATVI_TRY(atvi_json_parse(buf->ctx, "config.json", text, model->config_size, &json));
         root = json.nodes;
     }
     atvi_cfg_key(buf, "model_type");
     atvi_buf_text(buf, "\"gpt_neo\"");
-    for (i = 0; i < ATVI_LENGTH(atvi_cfg_usual); i++) {
+    if (f->num_labels) atvi_cfg_put_labels(buf, f, root, model->named_labels);
+    for (i = f->num_labels ? 1 : 0; i < ATVI_LENGTH(atvi_cfg_usual); i++) {       /* the first is the architecture */
         node = atvi_json_get(root, atvi_cfg_usual[i][0]);
         atvi_cfg_key(buf, atvi_cfg_usual[i][0]);
         if (node) atvi_cfg_put_raw(buf, node);
@@ -6786,6 +7010,7 @@ static atv_result atvi_cfg_write(atvi_buf *buf, const atv_config *f, const char 
         int j = 0;
         while (j < ATVI_LENGTH(atvi_cfg_usual) && !atvi_json_equal(key, atvi_cfg_usual[j][0])) j++;
         if (j < ATVI_LENGTH(atvi_cfg_usual) || atvi_cfg_listed(key, atvi_cfg_ours, ATVI_LENGTH(atvi_cfg_ours))) continue;
+        if (f->num_labels && atvi_cfg_listed(key, atvi_cfg_labels, ATVI_LENGTH(atvi_cfg_labels))) continue;
         atvi_buf_text(buf, ",\n  ");
         atvi_cfg_put_raw(buf, key);
         atvi_buf_text(buf, ": ");
@@ -7010,15 +7235,13 @@ static atv_result atvi_model_build(const atvi_cfg *c, const char *config_text, s
     r = seen ? atvi_weights_load(w, model, seen) : ATV_ERR_MEMORY;
     atvi_free(ctx, seen);
     if (r == ATV_OK) {
-        model->config_text = (char *)atvi_alloc(ctx, config_size);
-        if (!model->config_text) r = ATV_ERR_MEMORY;
+        model->named_labels = c->named_labels;
+        r = atvi_keep_config(model, config_text, config_size);
     }
     if (r != ATV_OK) {
         atv_model_destroy(model);
         return r;
     }
-    memcpy(model->config_text, config_text, config_size);
-    model->config_size = config_size;
     atv_model_changed(model);
     *out = model;
     return ATV_OK;
@@ -7119,8 +7342,10 @@ ATVDEF atv_result atv_model_save(const atv_model *model, const char *dir, const 
     file = tensors ? atvi_path(ctx, dir, "model.safetensors") : NULL;
     path = file ? atvi_path(ctx, dir, "config.json") : NULL;
     if (path) {
+        if (model->config.num_labels && model->config.pad_token_id < 0)
+            atvi_log(ctx, ATV_LOG_WARNING, "%s: pad_token_id is none: transformers will take one sequence at a time", path);
         for (i = 0; i < n; i++) tensors[i] = atv_model_tensor(model, i);
-        r = atvi_cfg_write(&config, atv_model_config(model), model->config_text, model->config_size,
+        r = atvi_cfg_write(&config, model,
                            desc->dtype == ATV_F32 ? "float32" : desc->dtype == ATV_BF16 ? "bfloat16" : "float16");
         if (r == ATV_OK) r = atvi_model_write(model, tensors, &config, file, path, dir, desc);
     }
@@ -8917,32 +9142,69 @@ ATVDEF atv_result atv_tokenizer_train(atv_ctx *ctx, const atv_tokenizer_train_de
 }
 /* ==== >>eval ====================================================================================================== */
 
-ATVDEF atv_result atv_evaluate(atv_work *work, const atv_data *data, atv_loss *out) {
-    const int longest = ATVI_MIN(work->desc.max_tokens, work->model->config.max_position_embeddings);
-    atv_loss total = {0, 0}, part;
-    int64_t at = 0, n = 0;
+/* Documents from *doc on, whose tokens begin at *at, as one batch in the work's stage: as many as fit, at least one. */
+static atv_batch atvi_stage(atv_work *w, const atv_data *data, int *doc, int64_t *at) {
+    const int longest = ATVI_MIN(w->desc.max_tokens, w->model->config.max_position_embeddings);
     atv_batch batch;
-    int doc;
+    int64_t n = 0;
     memset(&batch, 0, sizeof batch);
-    batch.ids = work->stage_ids;
-    batch.lengths = work->stage_lengths;
-    for (doc = 0; doc <= data->n_docs; doc++) {
-        int length = doc < data->n_docs ? ATVI_MIN(data->lengths[doc], longest) : 0;
-        if (length < 0) return atvi_fail(work->ctx, ATV_ERR_ARGUMENT, "lengths[%d]=%d is negative", doc, data->lengths[doc]);
-        if (doc == data->n_docs || batch.n_seq == work->desc.max_seqs || n + length > work->desc.max_tokens) {
-            ATVI_TRY(atv_forward_loss(work, &batch, NULL, &part));
-            total.sum += part.sum;
-            total.tokens += part.tokens;
-            batch.n_seq = 0;
-            n = 0;
-            if (doc == data->n_docs) break;
-        }
-        memcpy(work->stage_ids + n, data->ids + at, (size_t)length * sizeof *work->stage_ids);
-        work->stage_lengths[batch.n_seq++] = length;
+    batch.ids = w->stage_ids;
+    batch.lengths = w->stage_lengths;
+    if (data->labels) batch.labels = data->labels + *doc;
+    while (*doc < data->n_docs && batch.n_seq < w->desc.max_seqs) {
+        const int length = ATVI_MIN(data->lengths[*doc], longest);
+        if (n + length > w->desc.max_tokens) break;
+        memcpy(w->stage_ids + n, data->ids + *at, (size_t)length * sizeof *w->stage_ids);
+        w->stage_lengths[batch.n_seq++] = length;
         n += length;
-        at += data->lengths[doc];
+        *at += data->lengths[(*doc)++];
+    }
+    return batch;
+}
+
+ATVDEF atv_result atv_evaluate(atv_work *work, const atv_data *data, atv_loss *out) {
+    atv_loss total = {0, 0}, part;
+    int64_t at;
+    int doc = 0;
+    ATVI_TRY(atvi_check_data(work->model, data, &at));
+    for (at = 0; doc < data->n_docs;) {
+        atv_batch batch = atvi_stage(work, data, &doc, &at);
+        ATVI_TRY(atv_forward_loss(work, &batch, NULL, &part));
+        total.sum += part.sum;
+        total.tokens += part.tokens;
     }
     *out = total;
+    return ATV_OK;
+}
+
+ATVDEF atv_result atv_classify(atv_work *work, const atv_data *data, int32_t *predicted, float *logprobs) {
+    const int64_t K = work->model->config.num_labels;
+    atv_data texts = *data;
+    int64_t at, N = 0, b, n, r, k;
+    int doc = 0;
+    if (K == 0)
+        return atvi_fail(work->ctx, ATV_ERR_ARGUMENT, "num_labels=0: this is a language model, which has no labels");
+    texts.labels = NULL;
+    ATVI_TRY(atvi_check_data(work->model, &texts, &at));
+    for (at = 0; doc < texts.n_docs;) {
+        const int64_t first = doc;
+        atv_batch batch = atvi_stage(work, &texts, &doc, &at);
+        ATVI_TRY(atvi_batch(work, &batch, &N));
+        atvi_forward(work, &batch, N);
+        for (b = 0; b < batch.n_seq; b += n) {
+            n = ATVI_MIN(work->loss_rows, batch.n_seq - b);
+            atvi_logits(work, b, NULL, n, work->logits);
+            for (r = 0; r < n; r++) {
+                const atv_real *logits = work->logits + r * K;
+                const int64_t out = first + b + r;
+                const double lse = logprobs ? work->ctx->kernels->logsumexp(K, logits) : 0;
+                int32_t best = 0;
+                for (k = 1; k < K; k++) if (logits[k] > logits[best]) best = (int32_t)k;
+                predicted[out] = best;
+                for (k = 0; logprobs && k < K; k++) logprobs[out * K + k] = (float)((double)logits[k] - lse);
+            }
+        }
+    }
     return ATV_OK;
 }
 
@@ -9055,6 +9317,7 @@ ATVDEF atv_result atv_eval_pairs(atv_work *work, atv_tokenizer *tokenizer, const
     int64_t line = 0;
     size_t from, to, longest = 0;
     char *sentences;
+    ATVI_TRY(atvi_check_language(work->model, "atv_eval_pairs"));
     memset(&p, 0, sizeof p);
     p.work = work;
     p.tokenizer = tokenizer;

@@ -154,7 +154,7 @@ static int train_all(const char *sentence, map *maps) {
     static size_t end[STORIES + 1];
     atv_tokenizer_train_desc vocabulary = { .vocab_size = 1500 };
     atv_tokenizer *tokenizer;
-    atv_data data = { ids, lengths, STORIES };
+    atv_data data = { .ids = ids, .lengths = lengths, .n_docs = STORIES };
     int used = 0, before, after;
     for (int i = 0; i < STORIES; i++) {
         end[i + 1] = end[i] + story_write((uint64_t)i + 1, text + end[i], sizeof text - end[i]);

@@ -66,7 +66,7 @@ int main(int argc, char **argv) {
     atv_trainer *trainer;
     check(atv_trainer_create(model, &recipe, &trainer));
 
-    atv_data held_out = { ids, length, HELD_OUT };                          /* the first stories are never trained on */
+    atv_data held_out = { .ids = ids, .lengths = length, .n_docs = HELD_OUT };                          /* the first stories are never trained on */
     atv_rng rng = { 1 };
     for (int s = 1; s <= steps; s++) {
         int batch_lengths[BATCH], n = 0;

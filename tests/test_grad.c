@@ -269,8 +269,9 @@ static double model_value(void *arg, double h) {
     return loss.sum;
 }
 
-static void check_whole(const atv_config *config, const char *name) {
+static void check_head(const atv_config *config, const char *name) {
     static const int lengths[4] = { 9, 1, 13, 4 };
+    static const int32_t labels[4] = { 2, -100, 0, 2 };
     atv_ctx *ctx = test_ctx(ATV_ISA_AUTO, 2);
     atv_model *model = test_model(ctx, config, 7, 0.4);
     atv_work *work = test_work(model, 27, 1);
@@ -281,14 +282,15 @@ static void check_whole(const atv_config *config, const char *name) {
     model_line l;
     int i, j, ragged;
     test_ids(&rng, ids, 27, config->vocab_size);
-    for (ragged = 0; ragged < 2; ragged++) {
+    if (config->num_labels) batch.labels = labels;
+    for (ragged = 0; ragged < (config->num_labels ? 1 : 2); ragged++) {
         if (ragged) {                                       /* targets of one's own: some none, some where there is no next token */
             for (i = 0; i < 27; i++) targets[i] = i % 3 == 0 ? -100 : (int32_t)atv_rng_below(&rng, (uint32_t)config->vocab_size);
             batch.targets = targets;
         }
         atv_work_zero_grad(work);
         MUST(ctx, atv_backward(work, &batch, &loss));
-        CHECK(loss.tokens == (ragged ? 18 : 23), "%s: %ld targets", name, (long)loss.tokens);
+        CHECK(loss.tokens == (config->num_labels ? 3 : ragged ? 18 : 23), "%s: %ld targets", name, (long)loss.tokens);
         l.model = model;
         l.work = work;
         l.batch = &batch;
@@ -320,6 +322,14 @@ static void check_whole(const atv_config *config, const char *name) {
     atv_work_destroy(work);
     atv_model_destroy(model);
     atv_ctx_destroy(ctx);
+}
+
+/* As a language model, and as a classifier. */
+static void check_whole(const atv_config *config, const char *name) {
+    atv_config classifier = *config;
+    check_head(config, name);
+    classifier.num_labels = 3;
+    check_head(&classifier, test_path("%s, classifier", name));
 }
 
 static void test_models(void) {

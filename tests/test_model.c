@@ -224,6 +224,79 @@ static void check_ragged(atv_isa isa) {
     atv_ctx_destroy(ctx);
 }
 
+/* transformers' own classifier: five sequences, of which one has no label. */
+static void check_classifier(atv_isa isa) {
+    enum { SEQS = 5, N = 45, K = 3 };
+    char *json = (char *)must_read("tests/golden/classifier/expected.json", 0);
+    const char *difference = test_find(json, "fp32_run_max_abs_difference");
+    int *lengths = (int *)must_read("tests/golden/classifier/lengths.i32", SEQS * sizeof(int));
+    int32_t *labels = (int32_t *)must_read("tests/golden/classifier/labels.i32", SEQS * sizeof(int32_t));
+    int32_t *ids = (int32_t *)must_read("tests/golden/classifier/input_ids.i32", N * sizeof(int32_t));
+    float *logits = (float *)must_read("tests/golden/classifier/logits.f32", SEQS * K * sizeof(float));
+    double loss = test_number(json, "loss"), fp_loss = test_number(difference, "loss"), d;
+    int threads, i, k;
+    atv_real *kept = NULL;
+    for (threads = 1; threads <= 3; threads++) {
+        atv_ctx *ctx = test_ctx(isa, threads);
+        atv_model *model = NULL;
+        atv_work *work;
+        atv_batch batch = test_batch(ids, lengths, SEQS);
+        atv_data data;
+        atv_loss got;
+        atv_real x[SEQS * K], *g;
+        float logprobs[SEQS], all[SEQS * K];
+        int32_t predicted[SEQS];
+        const char *where = test_path("classifier with %s, %d threads", atv_isa_name(isa), threads);
+        MUST(ctx, atv_model_load(ctx, "tests/golden/classifier", &model));
+        CHECK(atv_model_config(model)->num_labels == K, "%s: %d labels", where, atv_model_config(model)->num_labels);
+        work = test_work(model, N, 1);
+        batch.labels = labels;
+        MUST(ctx, atv_forward(work, &batch, x));
+        d = test_difference(x, logits, SEQS * K);
+        CHECK(d <= 4 * test_number(difference, "logits"), "%s: logits differ by %g", where, d);
+        MUST(ctx, atv_forward_loss(work, &batch, logprobs, &got));
+        CHECK(got.tokens == 4, "%s: %ld labels", where, (long)got.tokens);
+        d = fabs(got.sum / 4 - loss);
+        CHECK(d <= 4 * fp_loss, "%s: the loss differs by %g > 4 x %g", where, d, fp_loss);
+        MUST(ctx, atv_backward(work, &batch, &got));
+        d = fabs(got.sum / 4 - loss);
+        CHECK(d <= 4 * fp_loss && got.tokens == 4, "%s: the backward's loss differs by %g > 4 x %g", where, d, fp_loss);
+        d = against_file(ctx, "tests/golden/classifier/grads.safetensors", model, work, 0.25);
+        CHECK(d <= 4 * test_number(difference, "grads"), "%s: gradients differ by %g", where, d);
+        g = flat(model, work);
+        memset(&data, 0, sizeof data);
+        data.ids = ids;
+        data.lengths = lengths;
+        data.n_docs = SEQS;
+        MUST(ctx, atv_classify(work, &data, predicted, all));
+        for (i = 0; i < SEQS; i++) {
+            const float *row = logits + i * K;
+            double sum = 0;
+            int best = 0;
+            for (k = 0; k < K; k++) { sum += exp(row[k]); if (row[k] > row[best]) best = k; }
+            CHECK(predicted[i] == best, "%s: sequence %d is %d, not %d", where, i, (int)predicted[i], best);
+            for (k = 0; k < K; k++)
+                CHECK(fabs(all[i * K + k] - (row[k] - log(sum))) <= 3e-6, "%s: log p of label %d of %d", where, k, i);
+            if (labels[i] < 0) CHECK(logprobs[i] == 0, "%s: a log probability of no label", where);
+            else CHECK(fabsf(logprobs[i] - all[i * K + labels[i]]) <= 1e-6f, "%s: log p of the label of %d", where, i);
+        }
+        if (threads == 1) kept = g;
+        else {
+            CHECK(memcmp(kept, g, sizeof *g * (size_t)atv_model_num_parameters(model)) == 0, "%s: gradients have other bits", where);
+            free(g);
+        }
+        atv_work_destroy(work);
+        atv_model_destroy(model);
+        atv_ctx_destroy(ctx);
+    }
+    free(kept);
+    free(json);
+    free(lengths);
+    free(labels);
+    free(ids);
+    free(logits);
+}
+
 /* ---- identities ---- */
 
 static atv_config config_of(int vocab, int positions, int hidden, int n_layers, int heads, int kv_heads, int kqv, int ffn, int window) {
@@ -510,6 +583,236 @@ static void test_ragged(atv_isa isa) {
     atv_ctx_destroy(ctx);
 }
 
+/* A classifier's sequences together, one by one, and with a label each or none; more of them than logits at once. */
+static void test_classifier(atv_isa isa) {
+    enum { SEQS = 1100, K = 5, V = 40, MOST = 3 * SEQS };
+    static int32_t ids[MOST], labels[SEQS], some[SEQS], predicted[SEQS], again[SEQS];
+    static int lengths[SEQS];
+    static atv_real logits[SEQS * K], alone[K];
+    static float logprobs[SEQS], every[SEQS * K];
+    atv_ctx *ctx = test_ctx(isa, 2);
+    atv_config c = config_of(V, 32, 20, 2, 5, 3, 0, 20, 7);
+    atv_model *model, *language, *made = NULL, *other = NULL;
+    atv_work *together, *apart, *few;
+    atv_work_desc wd;
+    atv_batch batch;
+    atv_data data;
+    atv_loss loss, one;
+    atv_rng rng = { 61 };
+    atv_real *g, *h;
+    double sum = 0, worst;
+    int64_t i, n_values, at;
+    int n = 0, b, k, seen[V] = { 0 }, wte = -1, bad = 0;
+    c.num_labels = K;
+    model = test_model(ctx, &c, 3, 0.3);
+    for (b = 0; b < SEQS; b++) {
+        lengths[b] = 1 + (int)atv_rng_below(&rng, 3);
+        n += lengths[b];
+        labels[b] = (int32_t)atv_rng_below(&rng, K);
+        some[b] = b % 3 ? labels[b] : b % 2 ? -100 : -1;
+    }
+    test_ids(&rng, ids, n, V / 2);                          /* the upper half is never there */
+    for (i = 0; i < n; i++) seen[ids[i]] = 1;
+    together = test_work(model, n, 1);
+    apart = test_work(model, 3, 1);
+    batch = test_batch(ids, lengths, SEQS);
+    MUST(ctx, atv_forward(together, &batch, logits));
+    batch.labels = labels;
+    MUST(ctx, atv_backward(together, &batch, &loss));
+    MUST(ctx, atv_forward_loss(together, &batch, logprobs, &one));
+    CHECK(loss.tokens == SEQS && one.tokens == SEQS && fabs(loss.sum - one.sum) <= 1e-8 * loss.sum, "%ld labels, loss %.17g and %.17g", (long)loss.tokens, loss.sum, one.sum);
+    for (b = 0; b < SEQS; b++) sum -= (double)logprobs[b];
+    CHECK(fabs(sum - loss.sum) <= 1e-5 * sum, "log probabilities sum to %.9g, the loss is %.9g", sum, loss.sum);
+    g = flat(model, together);
+    n_values = atv_model_num_parameters(model);
+    for (b = 0, at = 0, sum = 0, bad = 0; b < SEQS; at += lengths[b++]) {
+        batch = test_batch(ids + at, lengths + b, 1);
+        MUST(ctx, atv_forward(apart, &batch, alone));
+        bad += memcmp(alone, logits + b * K, sizeof alone) != 0;
+        batch.labels = labels + b;
+        MUST(ctx, atv_backward(apart, &batch, &one));
+        sum += one.sum;
+    }
+    CHECK(!bad, "%d of %d sequences have other logits alone", bad, SEQS);
+    CHECK(fabs(sum - loss.sum) <= 1e-6 * sum, "the losses sum to %.9g, together %.9g", sum, loss.sum);
+    h = flat(model, apart);
+    for (i = 0, worst = 0; i < n_values; i++) worst = fmax(worst, fabs((double)g[i]));
+    CHECK(test_difference(g, h, (size_t)n_values) <= 2e-5 * worst, "gradients apart and together differ by %g of %g",
+          test_difference(g, h, (size_t)n_values), worst);
+    free(h);
+    MUST(ctx, atv_model_find(model, "transformer.wte.weight", &wte));
+    for (i = 0; i < V; i++)
+        for (k = 0; k < 20; k++) {
+            atv_real x = test_data(atv_work_grad(together, wte), NULL)[i * 20 + k];
+            if ((x != 0) != seen[i]) bad++;
+        }
+    CHECK(!bad, "%d embeddings of tokens that are not there have gradients, or the others none", bad);
+
+    /* some labels, none, no sequence */
+    atv_work_zero_grad(together);
+    atv_work_zero_grad(apart);
+    batch = test_batch(ids, lengths, SEQS);
+    batch.labels = some;
+    MUST(ctx, atv_backward(together, &batch, &loss));
+    for (b = 0, at = 0, sum = 0, k = 0; b < SEQS; at += lengths[b++]) {
+        if (some[b] < 0) continue;
+        batch = test_batch(ids + at, lengths + b, 1);
+        batch.labels = labels + b;
+        MUST(ctx, atv_backward(apart, &batch, &one));
+        sum += one.sum;
+        k++;
+    }
+    CHECK(loss.tokens == k && fabs(sum - loss.sum) <= 1e-6 * sum, "%ld of %d labels, %.9g of %.9g", (long)loss.tokens, k, loss.sum, sum);
+    free(g);
+    g = flat(model, together);
+    h = flat(model, apart);
+    CHECK(test_difference(g, h, (size_t)n_values) <= 2e-5 * worst, "gradients of some labels differ by %g", test_difference(g, h, (size_t)n_values));
+    free(h);
+    for (b = 0; b < 3; b++) {
+        batch = test_batch(ids, lengths, b < 2 ? SEQS : 0);
+        for (k = 0; k < SEQS; k++) some[k] = -100;
+        if (b) batch.labels = some;
+        MUST(ctx, atv_forward(together, &batch, logits));
+        MUST(ctx, atv_backward(together, &batch, &one));
+        CHECK(one.tokens == 0 && one.sum == 0, "no labels have loss %g of %ld", one.sum, (long)one.tokens);
+    }
+    h = flat(model, together);
+    CHECK(memcmp(g, h, sizeof *g * (size_t)n_values) == 0, "no labels changed the gradients");
+    free(g);
+    free(h);
+
+    /* labels of documents, whatever the batches; ties; a document cut at the context */
+    memset(&data, 0, sizeof data);
+    data.ids = ids;
+    data.lengths = lengths;
+    data.n_docs = SEQS;
+    memset(&wd, 0, sizeof wd);
+    wd.max_tokens = 50;
+    wd.max_seqs = 7;
+    MUST(ctx, atv_work_create(model, &wd, &few));
+    MUST(ctx, atv_classify(together, &data, predicted, NULL));
+    MUST(ctx, atv_classify(few, &data, again, every));
+    for (b = 0, bad = 0; b < SEQS; b++) {
+        int best = 0;
+        for (k = 1; k < K; k++) if (logits[b * K + k] > logits[b * K + best]) best = k;
+        bad += predicted[b] != best || again[b] != best;
+        for (k = 0, sum = 0; k < K; k++) sum += exp((double)every[b * K + k]);
+        bad += fabs(sum - 1) > 1e-6 || fabs((double)every[b * K + labels[b]] - (double)logprobs[b]) > 1e-6;
+    }
+    CHECK(!bad, "%d labels are not those of the largest logits, or their probabilities wrong", bad);
+    data.labels = labels;
+    MUST(ctx, atv_evaluate(few, &data, &one));
+    batch = test_batch(ids, lengths, SEQS);
+    batch.labels = labels;
+    MUST(ctx, atv_forward_loss(together, &batch, NULL, &loss));
+    CHECK(one.tokens == SEQS && fabs(one.sum - loss.sum) <= 1e-9 * loss.sum, "evaluated to %.12g, not %.12g", one.sum, loss.sum);
+    lengths[0] = 40;
+    data.n_docs = 1;
+    MUST(ctx, atv_classify(few, &data, predicted, every));
+    lengths[0] = 32;
+    MUST(ctx, atv_classify(few, &data, again, logprobs));
+    CHECK(memcmp(every, logprobs, K * sizeof(float)) == 0 && predicted[0] == again[0], "a document is not cut at its right end");
+    memset(test_data(atv_model_tensor(model, atv_model_num_tensors(model) - 1).tensor, NULL), 0, sizeof(atv_real) * K * 20);
+    atv_model_changed(model);
+    MUST(ctx, atv_classify(few, &data, predicted, every));
+    CHECK(predicted[0] == 0 && fabs((double)every[3] + log(5.0)) <= 1e-6, "equal logits: label %d, log p %g", (int)predicted[0], (double)every[3]);
+    atv_work_destroy(few);
+
+    /* a head for a language model, and for a classifier */
+    c.num_labels = 0;
+    language = test_model(ctx, &c, 8, 0.3);
+    MUST(ctx, atv_model_classifier(language, 3, 17, &made));
+    MUST(ctx, atv_model_classifier(made, 4, 18, &other));
+    for (b = 0; b < 2; b++) {
+        atv_model *from = b ? made : language, *to = b ? other : made, *fresh = NULL;
+        c.num_labels = 3 + b;
+        MUST(ctx, atv_model_create(ctx, &c, &fresh));
+        atv_model_init(fresh, (uint64_t)(17 + b));
+        k = atv_model_num_tensors(language);
+        CHECK(atv_model_num_tensors(to) == k + 1 && atv_model_config(to)->num_labels == 3 + b, "%d labels", atv_model_config(to)->num_labels);
+        g = flat(from, NULL);
+        h = flat(to, NULL);
+        CHECK(memcmp(g, h, sizeof *g * (size_t)atv_model_num_parameters(language)) == 0, "other weights than the model's");
+        CHECK(strcmp(atv_model_tensor(to, k).name, "score.weight") == 0 && memcmp(test_data(atv_model_tensor(to, k).tensor, NULL),
+              test_data(atv_model_tensor(fresh, k).tensor, NULL), sizeof(atv_real) * (size_t)(60 + 20 * b)) == 0, "another head than the seed's");
+        free(g);
+        free(h);
+        atv_model_destroy(fresh);
+    }
+    atv_model_destroy(language);
+    atv_model_destroy(made);
+    atv_model_destroy(other);
+    atv_work_destroy(together);
+    atv_work_destroy(apart);
+    atv_model_destroy(model);
+    atv_ctx_destroy(ctx);
+}
+
+/* What a classifier, or its absence, refuses. */
+static void test_classifier_refusals(void) {
+    static const int bad_counts[] = { -1, 0, 1, (1 << 20) + 1 };
+    atv_ctx *ctx = test_ctx(ATV_ISA_AUTO, 1);
+    atv_config c = config_of(30, 8, 16, 1, 2, 1, 0, 8, 0);
+    atv_model *language = test_model(ctx, &c, 4, 0.2), *model, *none = NULL;
+    atv_work *work, *plain = test_work(language, 12, 1);
+    atv_decoder *decoder = NULL;
+    atv_loss loss = { -7, -7 };
+    atv_data data;
+    size_t said = 77, large, less;
+    int32_t ids[12] = { 1, 2, 3, 29, 5, 6, 7, 8, 9, 10, 11, 12 }, labels[3] = { 2, -100, 0 }, targets[12] = { 0 }, predicted[3] = { -7 };
+    int lengths[3] = { 8, 1, 3 }, i;
+    atv_real logits[9];
+    atv_batch batch = test_batch(ids, lengths, 3);
+    for (i = 0; i < 4; i++)
+        CHECK(atv_model_classifier(language, bad_counts[i], 1, &none) == ATV_ERR_ARGUMENT && !none &&
+              strstr(atv_last_error(ctx), test_path("num_labels=%d", bad_counts[i])), "%d labels: %s", bad_counts[i], atv_last_error(ctx));
+    c.num_labels = 1;
+    FAILS(ctx, atv_model_create(ctx, &c, &none), ATV_ERR_ARGUMENT, "num_labels=1 would be regression");
+    c.num_labels = -3;
+    FAILS(ctx, atv_model_create(ctx, &c, &none), ATV_ERR_ARGUMENT, "num_labels=-3");
+    c.num_labels = 3;
+    model = test_model(ctx, &c, 4, 0.2);
+    work = test_work(model, 12, 1);
+    MUST(ctx, atv_work_bytes(language, NULL, &large));
+    MUST(ctx, atv_work_bytes(model, NULL, &less));
+    CHECK(less + 8 * 30 * sizeof(atv_real) <= large + 8 * 3 * sizeof(atv_real) + 1024, "a classifier's work takes %lu bytes, a language model's %lu",
+          (unsigned long)less, (unsigned long)large);
+    FAILS(ctx, atv_decoder_create(model, NULL, &decoder), ATV_ERR_ARGUMENT, "num_labels=3");
+    FAILS(ctx, atv_decoder_bytes(model, NULL, &said), ATV_ERR_ARGUMENT, "num_labels=3");
+    CHECK(!decoder && said == 77, "a failure wrote its output");
+    FAILS(ctx, atv_eval_pairs(work, NULL, "", 0, NULL, NULL), ATV_ERR_ARGUMENT, "num_labels=3");
+    batch.targets = targets;
+    FAILS(ctx, atv_forward_loss(work, &batch, NULL, &loss), ATV_ERR_ARGUMENT, "targets are given, but num_labels=3");
+    batch.targets = NULL;
+    batch.labels = labels;
+    FAILS(ctx, atv_forward_loss(plain, &batch, NULL, &loss), ATV_ERR_ARGUMENT, "labels are given, but num_labels=0");
+    MUST(ctx, atv_forward(work, &batch, logits));
+    labels[1] = 3;
+    FAILS(ctx, atv_backward(work, &batch, &loss), ATV_ERR_ARGUMENT, "labels[1]=3");
+    labels[1] = -1;
+    lengths[1] = 0;
+    FAILS(ctx, atv_forward(work, &batch, logits), ATV_ERR_ARGUMENT, "lengths[1]=0 is not 1..max_position_embeddings=8");
+    memset(&data, 0, sizeof data);
+    data.ids = ids;
+    data.lengths = lengths;
+    data.n_docs = 3;
+    FAILS(ctx, atv_evaluate(work, &data, &loss), ATV_ERR_ARGUMENT, "lengths[1]=0");
+    FAILS(ctx, atv_classify(work, &data, predicted, NULL), ATV_ERR_ARGUMENT, "lengths[1]=0");
+    lengths[1] = 1;
+    FAILS(ctx, atv_classify(plain, &data, predicted, NULL), ATV_ERR_ARGUMENT, "num_labels=0");
+    CHECK(predicted[0] == -7 && loss.sum == -7 && loss.tokens == -7, "a failure wrote its output");
+    data.labels = labels;
+    labels[2] = 9;
+    FAILS(ctx, atv_evaluate(work, &data, &loss), ATV_ERR_ARGUMENT, "labels[2]=9");
+    FAILS(ctx, atv_evaluate(plain, &data, &loss), ATV_ERR_ARGUMENT, "num_labels=0");
+    MUST(ctx, atv_classify(work, &data, predicted, NULL));      /* which reads no labels */
+    atv_work_destroy(work);
+    atv_work_destroy(plain);
+    atv_model_destroy(model);
+    atv_model_destroy(language);
+    atv_ctx_destroy(ctx);
+}
+
 /* ---- threads and instruction sets ---- */
 
 static void backwards(void *user, int n, void (*task)(void *arg, int i), void *arg) {
@@ -606,6 +909,60 @@ static void test_bits(atv_isa isa) {
         atv_ctx_destroy(ctx);
     }
     for (k = 0; k < PARTS; k++) free(first[k]);
+}
+
+/* The same of a classifier, whose head has few columns and few rows. */
+static void test_classifier_bits(atv_isa isa) {
+    static const int lengths[6] = { 250, 37, 1, 150, 99, 180 }, threads[5] = { 1, 2, 3, 5, 4 };
+    enum { N = 717, V = 213, K = 3 };
+    static const int32_t labels[6] = { 2, 0, -100, 1, 1, 0 };
+    static int32_t ids[N];
+    atv_real *first = NULL, logits[2][6 * K];
+    float every[2][6 * K];
+    atv_rng rng = { 37 };
+    int i;
+    test_ids(&rng, ids, N, V);
+    for (i = 0; i < 5; i++) {
+        atv_ctx_desc desc;
+        atv_ctx *ctx = NULL;
+        atv_config c = config_of(V, 256, 96, 2, 8, 3, 72, 200, 50);
+        atv_model *model;
+        atv_work *work;
+        atv_batch batch = test_batch(ids, lengths, 6);
+        atv_data data;
+        atv_loss got;
+        atv_real *now;
+        int32_t predicted[6];
+        memset(&desc, 0, sizeof desc);
+        memset(&data, 0, sizeof data);
+        desc.isa = isa;
+        desc.n_threads = threads[i];
+        if (i == 4) desc.parallel.parallel_for = backwards;
+        MUST((atv_ctx *)NULL, atv_ctx_create(&desc, &ctx));
+        c.num_labels = K;
+        model = test_model(ctx, &c, 2, 0.1);
+        work = test_work(model, N, 1);
+        batch.labels = labels;
+        data.ids = ids;
+        data.lengths = lengths;
+        data.n_docs = 6;
+        MUST(ctx, atv_forward(work, &batch, logits[i > 0]));
+        MUST(ctx, atv_classify(work, &data, predicted, every[i > 0]));
+        MUST(ctx, atv_backward(work, &batch, &got));
+        now = flat(model, work);
+        if (i == 0) first = now;
+        else {
+            CHECK(memcmp(logits[0], logits[1], sizeof logits[0]) == 0 && memcmp(every[0], every[1], sizeof every[0]) == 0,
+                  "%s, %d threads: a classifier's logits have other bits", atv_isa_name(isa), threads[i]);
+            CHECK(memcmp(first, now, sizeof *now * (size_t)atv_model_num_parameters(model)) == 0,
+                  "%s, %d threads: a classifier's gradients have other bits", atv_isa_name(isa), threads[i]);
+            free(now);
+        }
+        atv_work_destroy(work);
+        atv_model_destroy(model);
+        atv_ctx_destroy(ctx);
+    }
+    free(first);
 }
 
 /* Contexts of all instruction sets alive together do not disturb each other, and agree up to rounding. */
@@ -745,7 +1102,9 @@ static void test_memory(void) {
         atv_real *logits = (atv_real *)malloc(sizeof(atv_real) * 40 * 40);
         size_t before, after, said = 0, zero;
         long count, n, live;
+        int32_t labels[3] = { 1, -100, 0 };
         if (i == 3) c.kv_of_layer = kv;
+        c.num_labels = i < 3 ? 0 : i - 1;
         atv_memory(ctx, &before, NULL);
         MUST(ctx, atv_model_bytes(ctx, &c, &said));
         count = alloc.count;
@@ -782,6 +1141,22 @@ static void test_memory(void) {
         MUST(ctx, atv_work_create(model, &wd, &work));
         test_ids(&rng, ids, 40, 30);
         batch = test_batch(ids, lengths, 3);
+        if (c.num_labels) {
+            atv_data data;
+            atv_model *made = NULL;
+            int32_t predicted[3];
+            batch.labels = labels;
+            memset(&data, 0, sizeof data);
+            data.ids = ids;
+            data.lengths = lengths;
+            data.n_docs = 3;
+            count = alloc.count;
+            MUST(ctx, atv_classify(work, &data, predicted, NULL));
+            CHECK(alloc.count == count, "classifying allocated %ld times", alloc.count - count);
+            alloc.fail_at = alloc.count + 1;
+            CHECK(atv_model_classifier(model, 2, 1, &made) == ATV_ERR_MEMORY && !made, "a classifier without memory");
+            alloc.fail_at = 0;
+        }
         count = alloc.count;
         MUST(ctx, atv_forward(work, &batch, logits));
         MUST(ctx, atv_forward_loss(work, &batch, NULL, &loss));
@@ -872,16 +1247,20 @@ int main(void) {
         }
         for (i = 0; i < 7; i++) check_model(test_path("tests/golden/%s", golden[i]), (atv_isa)isa, 2, 20, 8, 14);
         check_ragged((atv_isa)isa);
+        check_classifier((atv_isa)isa);
         for (i = 0; shared && i < 5; i++) check_model(test_path("%s/fixtures/gptneo/%s", shared, fixtures[i]), (atv_isa)isa, 3, 40, 8, 20);
         test_groups((atv_isa)isa);
         test_windows((atv_isa)isa);
         test_ragged((atv_isa)isa);
         test_bits((atv_isa)isa);
+        test_classifier((atv_isa)isa);
+        test_classifier_bits((atv_isa)isa);
     }
     if (!shared) SKIP("fixtures/gptneo: ATTNVAR_SHARED is not set");
     test_side_by_side();
     test_parameters();
     test_memory();
     test_refusals();
+    test_classifier_refusals();
     return test_done("model");
 }

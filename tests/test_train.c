@@ -665,6 +665,150 @@ static void test_published_memory(void) {
     atv_ctx_destroy(ctx);
 }
 
+/* ---- classifiers ---- */
+
+/* A document's label follows from its first token, its number; some have none. */
+static void make_labelled(documents *d, int32_t *labels) {
+    int i;
+    make_documents(d, 9);
+    for (i = 0; i < DOCS; i++) labels[i] = i % 9 == 4 ? -100 : i % 3;
+    d->data.labels = labels;
+}
+
+/* Labels travel with their documents, whatever the order; saving and resuming give the same bits; what does not fit is
+   refused. */
+static void test_classifier(atv_isa isa) {
+    static documents docs;
+    int32_t labels[DOCS], predicted[DOCS];
+    atv_config c = small_config(), language = c;
+    atv_trainer_desc d = recipe(), still;
+    const char *path = test_path("%s/classifier.safetensors", directory), *other = test_path("%s/language.safetensors", directory);
+    atv_ctx *one = test_ctx(isa, 1), *three = test_ctx(isa, 3);
+    atv_model *straight = NULL, *first = NULL, *second = NULL, *plain = NULL, *wider = NULL;
+    atv_trainer *a, *b, *e, *p, *w;
+    atv_loss loss;
+    atv_step sa, sb;
+    atv_batch batch;
+    seen s;
+    double sum = 0;
+    int i, right = 0, at, few[2];
+    int32_t few_ids[80], few_labels[2];
+    make_labelled(&docs, labels);
+    c.num_labels = 3;
+    MUST(one, atv_model_create(one, &c, &straight));
+    MUST(one, atv_model_create(one, &language, &plain));
+    MUST(three, atv_model_create(three, &c, &first));
+    MUST(three, atv_model_create(three, &c, &second));
+    MUST(three, atv_model_classifier(first, 4, 1, &wider));
+    atv_model_init(straight, 3);
+    atv_model_init(plain, 3);
+    atv_model_init(first, 3);
+    atv_model_init(second, 99);
+
+    /* nothing learned, one document a step: an epoch's losses are those of the documents with their own labels */
+    memset(&still, 0, sizeof still);
+    still.has_learning_rate = 1;
+    still.batch = 2;
+    test_fill(straight, 5, 0.3);
+    a = make(straight, &still);
+    for (i = 0; i < DOCS; i++) labels[i] = i % 3;
+    memset(&s, 0, sizeof s);
+    MUST(one, atv_trainer_run(a, &docs.data, 18, look, &s));
+    MUST(one, atv_evaluate(atv_trainer_work(a), &docs.data, &loss));
+    CHECK(loss.tokens == DOCS && s.n == 18, "%ld labels, %d steps", (long)loss.tokens, s.n);
+    for (i = 0; i < 18; i++) sum += 2 * s.loss[i];
+    for (i = 0, at = 0; i < DOCS; i++) {                    /* the epoch's last document has not come */
+        atv_data single = docs.data;
+        atv_loss rest;
+        single.ids += at;
+        single.lengths += i;
+        single.labels += i;
+        single.n_docs = 1;
+        at += docs.lengths[i];
+        MUST(one, atv_evaluate(atv_trainer_work(a), &single, &rest));
+        if (fabs(sum + rest.sum - loss.sum) <= 1e-9 * loss.sum) break;
+    }
+    CHECK(i < DOCS, "an epoch's losses sum to %.12g of %.12g, and no document is what lacks", sum, loss.sum);
+    labels[3]++;
+    FAILS(one, atv_trainer_run(a, &docs.data, 1, NULL, NULL), ATV_ERR_ARGUMENT, "other documents");
+    labels[3] = 3;
+    FAILS(one, atv_trainer_run(a, &docs.data, 1, NULL, NULL), ATV_ERR_ARGUMENT, "labels[3]=3");
+    atv_trainer_destroy(a);
+    make_labelled(&docs, labels);
+
+    /* the gradient is divided by the labelled sequences: the others might as well not be there */
+    for (i = 0, at = 0; i < 6; at += docs.lengths[i++]) if (docs.lengths[i] > 24) docs.lengths[i] = 24;
+    a = make(straight, &still);
+    batch = test_batch(docs.ids, docs.lengths, 4);
+    for (i = 0; i < 2; i++) few_labels[i] = i;
+    few[0] = docs.lengths[1];
+    few[1] = docs.lengths[3];
+    memcpy(few_ids, docs.ids + docs.lengths[0], sizeof(int32_t) * (size_t)few[0]);
+    memcpy(few_ids + few[0], docs.ids + docs.lengths[0] + docs.lengths[1] + docs.lengths[2], sizeof(int32_t) * (size_t)few[1]);
+    {
+        static const int32_t given[4] = { -100, 0, -100, 1 };
+        batch.labels = given;
+        MUST(one, atv_trainer_accumulate(a, &batch));
+        MUST(one, atv_trainer_update(a, &sa));
+        batch = test_batch(few_ids, few, 2);
+        batch.labels = few_labels;
+        MUST(one, atv_trainer_accumulate(a, &batch));
+        MUST(one, atv_trainer_update(a, &sb));
+        CHECK(sa.loss.tokens == 2 && sb.loss.tokens == 2 && fabs(sa.loss.sum - sb.loss.sum) <= 1e-6 * sa.loss.sum &&
+              fabs(sa.grad_norm - sb.grad_norm) <= 1e-5 * sa.grad_norm, "with sequences without labels: loss %g of %ld, norm %g; without them %g of %ld, %g",
+              sa.loss.sum, (long)sa.loss.tokens, sa.grad_norm, sb.loss.sum, (long)sb.loss.tokens, sb.grad_norm);
+    }
+    batch.labels = NULL;
+    MUST(one, atv_trainer_accumulate(a, &batch));
+    FAILS(one, atv_trainer_update(a, &sa), ATV_ERR_ARGUMENT, "target");
+    docs.data.labels = NULL;
+    FAILS(one, atv_trainer_run(a, &docs.data, 1, NULL, NULL), ATV_ERR_ARGUMENT, "target");
+    docs.data.labels = labels;
+    atv_trainer_destroy(a);
+    make_labelled(&docs, labels);
+
+    atv_model_init(straight, 3);
+    d.total_steps = 0;
+    d.schedule = ATV_SCHEDULE_CONSTANT;
+    a = make(straight, &d);
+    b = make(first, &d);
+    e = make(second, &d);
+    MUST(one, atv_trainer_run(a, &docs.data, 24, NULL, NULL));
+    MUST(three, atv_trainer_run(b, &docs.data, 12, NULL, NULL));
+    MUST(three, atv_trainer_save(b, path));
+    MUST(three, atv_trainer_load(e, path));
+    MUST(three, atv_trainer_run(e, &docs.data, 12, NULL, NULL));
+    CHECK(same(straight, second), "a classifier's 24 steps have other bits than 12, saved, loaded, 12");
+    MUST(one, atv_trainer_run(a, &docs.data, 100, NULL, NULL));
+    MUST(one, atv_classify(atv_trainer_work(a), &docs.data, predicted, NULL));
+    for (i = 0; i < DOCS; i++) right += labels[i] >= 0 && predicted[i] == labels[i];
+    MUST(one, atv_evaluate(atv_trainer_work(a), &docs.data, &loss));
+    CHECK(right == loss.tokens, "after training %d of %ld labels are right", right, (long)loss.tokens);
+
+    /* another number of labels */
+    p = make(plain, &d);
+    w = make(wider, &d);
+    FAILS(one, atv_trainer_load(p, path), ATV_ERR_ARGUMENT, "num_labels was 3, now it is 0");
+    FAILS(three, atv_trainer_load(w, path), ATV_ERR_ARGUMENT, "num_labels was 3, now it is 4");
+    MUST(one, atv_trainer_save(p, other));
+    FAILS(three, atv_trainer_load(w, other), ATV_ERR_ARGUMENT, "num_labels was 0, now it is 4");
+    FAILS(one, atv_trainer_run(p, &docs.data, 1, NULL, NULL), ATV_ERR_ARGUMENT, "num_labels=0");
+    remove(path);
+    remove(other);
+    atv_trainer_destroy(a);
+    atv_trainer_destroy(b);
+    atv_trainer_destroy(e);
+    atv_trainer_destroy(p);
+    atv_trainer_destroy(w);
+    atv_model_destroy(straight);
+    atv_model_destroy(plain);
+    atv_model_destroy(first);
+    atv_model_destroy(second);
+    atv_model_destroy(wider);
+    atv_ctx_destroy(one);
+    atv_ctx_destroy(three);
+}
+
 /* ---- what a trainer refuses, and that it goes on afterwards ---- */
 
 static void test_failures(void) {
@@ -689,9 +833,7 @@ static void test_failures(void) {
     t = make(model, &d);
     make_documents(&docs, 5);
     make_documents(&others, 6);
-    data.ids = docs.ids;
-    data.lengths = docs.lengths;
-    data.n_docs = DOCS;
+    data = docs.data;
     other = data;
     other.ids = others.ids;
     other.lengths = others.lengths;
@@ -733,6 +875,7 @@ int main(void) {
         test_golden((atv_isa)isa);
         test_resuming((atv_isa)isa);
         test_sums((atv_isa)isa);
+        test_classifier((atv_isa)isa);
     }
     test_order();
     test_recipe();

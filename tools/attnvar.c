@@ -527,7 +527,7 @@ static void add_document(void *user, const char *text, size_t size) {
 /* Each document with the post-processor's ids around it, or where it has none with the end token behind it. */
 static atv_data encode_documents(atv_tokenizer *tokenizer, const char *path, const char *text, size_t size, int max_length) {
     documents d = {0};
-    atv_data data;
+    atv_data data = {0};
     d.tokenizer = tokenizer;
     d.max_length = (size_t)max_length;
     atv_tokenizer_wrap(tokenizer, &d.before, &d.after);
