@@ -535,7 +535,8 @@ static void same_config(const char *what, const atv_config *a, const atv_config 
           a->num_key_value_heads == b->num_key_value_heads && a->kqv_size == b->kqv_size &&
           a->intermediate_size == b->intermediate_size && a->layer_norm_epsilon == b->layer_norm_epsilon &&
           a->initializer_range == b->initializer_range && a->bos_token_id == b->bos_token_id &&
-          a->eos_token_id == b->eos_token_id && a->pad_token_id == b->pad_token_id, "%s: the config changed", what);
+          a->eos_token_id == b->eos_token_id && a->pad_token_id == b->pad_token_id && a->num_labels == b->num_labels,
+          "%s: the config changed", what);
     for (i = 0; i < a->num_layers && i < b->num_layers; i++) {
         atv_layer x = atv_config_layer(a, i), y = atv_config_layer(b, i);
         CHECK(same_layer(&x, &y), "%s: layer %d changed", what, i);
@@ -919,8 +920,6 @@ static void test_unknown_fields(atv_ctx *ctx, mem_fs *fs) {
     atv_model_destroy(model);
 }
 
-/* ---- weights in other shapes ---- */
-
 enum { MANY = 64 };
 typedef struct weight_set { atv_named_tensor t[MANY]; char names[MANY][96]; int n; } weight_set;
 
@@ -940,6 +939,160 @@ static void add_weight(weight_set *s, const char *name, atv_tensor tensor) {
     s->t[s->n].name = s->names[s->n];
     s->t[s->n++].tensor = tensor;
 }
+
+/* ---- classifiers ---- */
+
+static int times(const char *text, const char *piece) {
+    int n = 0;
+    while (text && (text = strstr(text, piece)) != NULL) { n++; text++; }
+    return n;
+}
+
+/* config.json's part of a classifier: transformers' fields, names of labels, and what is refused. */
+static void test_classifiers(atv_ctx *ctx, mem_fs *fs) {
+    static const struct { const char *key, *value; atv_result result; const char *says; } cases[] = {
+        {"architectures", "[\"GPTNeoForCausalLM\"]", ATV_ERR_UNSUPPORTED, "\"score.weight\" is not one of this model's"},
+        {"architectures", NULL, ATV_ERR_UNSUPPORTED, "\"score.weight\" is not one of this model's"},
+        {"architectures", "\"GPTNeoForSequenceClassification\"", ATV_ERR_UNSUPPORTED, "\"score.weight\""},
+        {"architectures", "[[], 1, \"GPTNeoForSequenceClassification\"]", ATV_OK, ""},
+        {"problem_type", "\"regression\"", ATV_ERR_UNSUPPORTED, "problem_type=regression is not done here"},
+        {"problem_type", "\"multi_label_classification\"", ATV_ERR_UNSUPPORTED,
+         "problem_type=multi_label_classification is not done here"},
+        {"problem_type", "7", ATV_ERR_UNSUPPORTED, "problem_type=7"},
+        {"problem_type", "null", ATV_OK, ""},
+        {"problem_type", NULL, ATV_OK, ""},
+        {"id2label", NULL, ATV_OK, ""},                     /* 2, as transformers leaves out */
+        {"id2label", "null", ATV_OK, ""},
+        {"id2label", "{\"1\": \"a\", \"0\": \"b\"}", ATV_OK, ""},
+        {"id2label", "{}", ATV_ERR_FORMAT, "id2label={} names no labels"},
+        {"id2label", "[\"a\", \"b\"]", ATV_ERR_FORMAT, "id2label=[\"a\", \"b\"] names no labels"},
+        {"id2label", "{\"0\": \"a\"}", ATV_ERR_UNSUPPORTED, "num_labels=1: regression is not done here"},
+        {"id2label", "{\"0\": \"a\", \"2\": \"b\"}", ATV_ERR_FORMAT, "id2label: \"2\" is not one of 0..1"},
+        {"id2label", "{\"0\": \"a\", \"0\": \"b\"}", ATV_ERR_FORMAT, "id2label: \"0\" is not one of 0..1, each once"},
+        {"id2label", "{\"0\": \"a\", \"01\": \"b\"}", ATV_ERR_FORMAT, "id2label: \"01\""},
+        {"id2label", "{\"0\": \"a\", \"-1\": \"b\"}", ATV_ERR_FORMAT, "id2label: \"-1\""},
+        {"id2label", "{\"0\": \"a\", \"\": \"b\"}", ATV_ERR_FORMAT, "id2label: \"\""},
+        {"id2label", "{\"0\": \"a\", \"99999999999999999999\": \"b\"}", ATV_ERR_FORMAT, "id2label: \"999"},
+        {"id2label", "{\"0\": \"a\", \"1\": 7}", ATV_ERR_FORMAT, "has a name that is no string"},
+        {"id2label", "{\"0\": \"a\", \"1\": \"b\", \"2\": \"c\"}", ATV_ERR_FORMAT,
+         "tensor \"score.weight\": shape is [2, 12], config.json needs [3, 12]"},
+        {"num_labels", "2", ATV_OK, ""},
+        {"num_labels", "null", ATV_OK, ""},
+        {"num_labels", "3", ATV_ERR_FORMAT, "num_labels=3 disagrees with the 2 of id2label"},
+        {"num_labels", "0", ATV_ERR_FORMAT, "num_labels=0"},
+        {"num_labels", "\"2\"", ATV_ERR_FORMAT, "num_labels=2 is not a whole number"},
+        {"label2id", NULL, ATV_OK, ""},
+    };
+    static const struct { const char *value; atv_result result; const char *says; } counts[] = {      /* without id2label */
+        {"2", ATV_OK, ""},
+        {"1", ATV_ERR_UNSUPPORTED, "num_labels=1: regression is not done here"},
+        {"5", ATV_ERR_FORMAT, "config.json needs [5, 12]"},
+        {"1048576", ATV_ERR_FORMAT, "holds only"},
+        {"1048577", ATV_ERR_FORMAT, "num_labels=1048577 is not 0..1048576"},
+    };
+    static const char names[] = "{\"1\": \"n\\u00f6\", \"0\": \"yes, sir\"}";
+    atv_config c = small_config();
+    atv_model *language = small_model(ctx, &c), *model, *got = NULL, *made = NULL;
+    const mem_file *weights, *plain;
+    char *base, *text, *first;
+    const char *now;
+    weight_set *s = (weight_set *)malloc(sizeof *s);
+    size_t i;
+    int k;
+    c.has_special_ids = 1;
+    c.bos_token_id = c.eos_token_id = 1;
+    for (k = 5; k >= 2; k -= 3) {
+        c.num_labels = k;
+        c.pad_token_id = k == 2 ? 3 : -1;
+        model = small_model(ctx, &c);
+        logged[0] = 0;
+        save_and_load(ctx, test_path("%d labels", k), model, "s", ATV_F32);
+        CHECK((strstr(logged, "pad_token_id is none") != NULL) == (k != 2), "%d labels: told '%s'", k, logged);
+        now = mem_get(fs, "s/config.json")->data;
+        CHECK(times(now, "\"architectures\": [\"GPTNeoForSequenceClassification\"]") == 1 && times(now, "architectures") == 1 &&
+              times(now, "\"problem_type\": \"single_label_classification\"") == 1 && !test_find(now, "num_labels"), "%s", now);
+        CHECK(strstr(now, "\"id2label\": {\"0\": \"LABEL_0\", \"1\": \"LABEL_1\"") &&
+              strstr(now, "\"label2id\": {\"LABEL_0\": 0, \"LABEL_1\": 1") && times(now, "LABEL_") == 2 * k, "labels: %s", now);
+        if (k != 2) atv_model_destroy(model);
+    }
+    MUST(ctx, atv_model_save(language, "l", NULL));
+    weights = mem_get(fs, "s/model.safetensors");
+    base = strcpy((char *)malloc(mem_get(fs, "s/config.json")->size + 1), mem_get(fs, "s/config.json")->data);
+    for (i = 0; i < sizeof cases / sizeof cases[0] + sizeof counts / sizeof counts[0]; i++) {
+        const size_t n = sizeof cases / sizeof cases[0];
+        const char *key = i < n ? cases[i].key : "num_labels", *value = i < n ? cases[i].value : counts[i - n].value;
+        const char *says = i < n ? cases[i].says : counts[i - n].says;
+        atv_result want = i < n ? cases[i].result : counts[i - n].result, r;
+        char *before = i < n ? NULL : edit(base, "id2label", NULL);
+        text = edit(before ? before : base, key, value);
+        got = NULL;
+        r = atv_model_from_memory(ctx, text, strlen(text), weights->data, weights->size, &got);
+        CHECK(r == want && (r == ATV_OK) == (got != NULL), "%s=%s: %s (%s)", key, value ? value : "(none)", atv_result_text(r), atv_last_error(ctx));
+        if (r != ATV_OK) CHECK(strstr(atv_last_error(ctx), says) != NULL, "%s=%s: '%s' lacks '%s'", key, value ? value : "(none)",
+                               atv_last_error(ctx), says);
+        else same_weights(key, model, got, ATV_F32);
+        atv_model_destroy(got);
+        free(text);
+        free(before);
+    }
+    plain = mem_get(fs, "l/model.safetensors");
+    FAILS(ctx, atv_model_from_memory(ctx, base, strlen(base), plain->data, plain->size, &got), ATV_ERR_FORMAT,
+          "tensor \"score.weight\" is missing, config.json needs it as [2, 12]");
+    take_weights(s, model, 0);
+    s->n--;
+    add_weight(s, "transformer.score.weight", atv_model_tensor(model, s->n).tensor);
+    MUST(ctx, atv_safetensors_write(ctx, "s/model.safetensors", s->t, s->n, ATV_F32, NULL, 0));
+    FAILS(ctx, atv_model_load(ctx, "s", &got), ATV_ERR_UNSUPPORTED, "transformer.score.weight");
+    MUST(ctx, atv_model_save(model, "s", NULL));
+
+    /* names of labels stay with their head, and nothing is there twice; a new head has none */
+    text = edit(base, "id2label", names);
+    first = edit(text, "mystery", "[1, 2]");
+    mem_put(fs, "s/config.json", first, strlen(first));
+    free(text);
+    free(first);
+    MUST(ctx, atv_model_load(ctx, "s", &got));
+    MUST(ctx, atv_model_save(got, "s2", NULL));
+    now = mem_get(fs, "s2/config.json")->data;
+    CHECK(strstr(now, names) && times(now, "id2label") == 1 && times(now, "label2id") == 1 && times(now, "architectures") == 1 &&
+          times(now, "problem_type") == 1 && times(now, "\"mystery\": [1, 2]") == 1, "kept: %s", now);
+    first = strcpy((char *)malloc(strlen(now) + 1), now);
+    atv_model_destroy(got);
+    MUST(ctx, atv_model_load(ctx, "s2", &got));
+    MUST(ctx, atv_model_save(got, "s2", NULL));
+    CHECK(strcmp(first, mem_get(fs, "s2/config.json")->data) == 0, "a second save differs: %s", mem_get(fs, "s2/config.json")->data);
+    free(first);
+    MUST(ctx, atv_model_classifier(got, 2, 9, &made));
+    save_and_load(ctx, "a new head", made, "s2", ATV_F32);
+    now = mem_get(fs, "s2/config.json")->data;
+    CHECK(!strstr(now, "yes, sir") && times(now, "id2label") == 1 && times(now, "LABEL_1") == 2 && times(now, "mystery") == 1, "a new head: %s", now);
+    atv_model_destroy(made);
+    atv_model_destroy(got);
+
+    /* a language model's stray fields stay its own, and go when it becomes a classifier */
+    first = edit(mem_get(fs, "l/config.json")->data, "id2label", "{\"0\": \"only\"}");
+    text = edit(first, "num_labels", "1");
+    mem_put(fs, "l/config.json", text, strlen(text));
+    free(first);
+    free(text);
+    MUST(ctx, atv_model_load(ctx, "l", &got));
+    MUST(ctx, atv_model_classifier(got, 3, 9, &made));
+    MUST(ctx, atv_model_save(got, "l", NULL));
+    now = mem_get(fs, "l/config.json")->data;
+    CHECK(strstr(now, "\"only\"") && strstr(now, "\"num_labels\": 1") && strstr(now, "GPTNeoForCausalLM"), "a language model's: %s", now);
+    save_and_load(ctx, "made of a language model", made, "l", ATV_BF16);
+    now = mem_get(fs, "l/config.json")->data;
+    CHECK(!strstr(now, "\"only\"") && !strstr(now, "num_labels") && !strstr(now, "GPTNeoForCausalLM") && times(now, "LABEL_2") == 2, "%s", now);
+    atv_model_destroy(made);
+    atv_model_destroy(got);
+    free(base);
+    free(s);
+    atv_model_destroy(model);
+    atv_model_destroy(language);
+    CHECK(mem_leftovers(fs) == 0 && fs->mapped == 0, "files or maps are left");
+}
+
+/* ---- weights in other shapes ---- */
 
 static void test_weights(atv_ctx *ctx, mem_fs *fs) {
     atv_config c = small_config();
@@ -1166,7 +1319,7 @@ static void test_failing_memory(void) {
     test_alloc alloc;
     atv_ctx *ctx;
     atv_config c = small_config();
-    atv_model *model, *got = NULL;
+    atv_model *model, *loaded = NULL, *got = NULL;
     weight_set *s = (weight_set *)malloc(sizeof *s);
     atv_safetensors *file = NULL;
     long n, count;
@@ -1174,9 +1327,11 @@ static void test_failing_memory(void) {
     memset(&fs, 0, sizeof fs);
     memset(&alloc, 0, sizeof alloc);
     ctx = mem_ctx(&fs, &alloc);
+    c.num_labels = 3;
     model = small_model(ctx, &c);
     MUST(ctx, atv_model_save(model, "a", NULL));
     MUST(ctx, atv_model_save(model, "b", NULL));
+    MUST(ctx, atv_model_load(ctx, "a", &loaded));           /* with a config's text, which a new head takes along */
     take_weights(s, model, 0);
     MUST(ctx, atv_safetensors_write(ctx, "b/x.safetensors", s->t, s->n, ATV_BF16, NULL, 0));
     mem_remove(&fs, "b/model.safetensors");
@@ -1187,7 +1342,7 @@ static void test_failing_memory(void) {
         strcat(map, "}}");
         mem_put(&fs, "b/model.safetensors.index.json", map, strlen(map));
     }
-    for (what = 0; what < 7; what++) {
+    for (what = 0; what < 8; what++) {
         for (n = 1;; n++) {
             size_t before, now;
             long live = alloc.live;
@@ -1205,6 +1360,7 @@ static void test_failing_memory(void) {
             case 3: r = atv_safetensors_open(ctx, "a/model.safetensors", &file); break;
             case 4: r = atv_safetensors_write(ctx, "a/t", s->t, s->n, ATV_F16, NULL, 0); break;
             case 5: r = atv_model_load(ctx, "none", &got); break;
+            case 6: r = atv_model_classifier(loaded, 2, 3, &got); break;
             default: r = atv_model_save(model, "a", NULL);
             }
             count = alloc.count;
@@ -1228,6 +1384,7 @@ static void test_failing_memory(void) {
     MUST(ctx, atv_model_load(ctx, "a", &got));
     same_weights("after all that", model, got, ATV_F32);
     atv_model_destroy(got);
+    atv_model_destroy(loaded);
     atv_model_destroy(model);
     atv_ctx_destroy(ctx);
     CHECK(alloc.live == 0 && alloc.bytes == 0, "%ld blocks are left", alloc.live);
@@ -1299,6 +1456,18 @@ static void test_real_files(void) {
         for (i = 0; i < sizeof fixtures / sizeof fixtures[0]; i++)
             test_directory(ctx, test_path("%s/fixtures/gptneo/%s", test_shared(), fixtures[i]), scratch);
     else SKIP("ATTNVAR_SHARED is not set: no fixtures");
+    MUST(ctx, atv_model_load(ctx, "tests/golden/classifier", &model));
+    CHECK(atv_model_config(model)->num_labels == 3 && atv_model_config(model)->pad_token_id == 30, "transformers' classifier: %d labels",
+          atv_model_config(model)->num_labels);
+    if (scratch) {
+        char *text;
+        save_and_load(ctx, "transformers' classifier", model, scratch, ATV_F32);
+        text = (char *)test_read(test_path("%s/config.json", scratch), NULL);
+        CHECK(times(text, "entailment") == 2 && times(text, "id2label") == 1 && !strstr(text, "LABEL_"), "its labels: %s", text);
+        free(text);
+    }
+    atv_model_destroy(model);
+    model = NULL;
     FAILS(ctx, atv_model_load(ctx, "tests/golden/nothing", &model), ATV_ERR_IO,
           "tests/golden/nothing/config.json: cannot be read");
     FAILS(ctx, atv_model_load(ctx, "tests/golden/ragged", &model), ATV_ERR_IO, "config.json");
@@ -1339,6 +1508,8 @@ int main(void) {
     test_round_trips(ctx, &fs);
     test_configs(ctx, &fs);
     test_unknown_fields(ctx, &fs);
+    mem_clear(&fs);
+    test_classifiers(ctx, &fs);
     mem_clear(&fs);
     test_weights(ctx, &fs);
     test_shards(ctx, &fs);
