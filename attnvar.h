@@ -679,7 +679,8 @@ ATVDEF void atv_tokenizer_wrap(const atv_tokenizer *tokenizer, int *before, int 
 ATVDEF int atv_tokenizer_eos(const atv_tokenizer *tokenizer);               /* the end token; -1: none */
 
 /* Text (UTF-8; other bytes are taken as they are) to ids, special tokens in the text recognised, nothing added.
-   Sets *n to the number of ids; writes the first `cap` of them, so a first call with cap 0 measures. */
+   Sets *n to the number of ids; writes the first `cap` of them, so a first call with cap 0 measures. Never more ids than
+   bytes, twice as many where the file says add_prefix_space. */
 ATVDEF atv_result atv_tokenizer_encode(atv_tokenizer *tokenizer, const char *text, size_t size,
                                        int32_t *ids, size_t cap, size_t *n);
 
@@ -8783,7 +8784,9 @@ static void atvi_write_config(atvi_buf *buf, const atv_tokenizer *t) {
         atvi_buf_token(buf, t, id);
         atvi_buf_text(buf, ",\n");
     }
+    /* Without model_input_names transformers gives token_type_ids too, whose embeddings its GPT-Neo adds. */
     atvi_buf_text(buf, "\"clean_up_tokenization_spaces\": false,\n\"errors\": \"replace\",\n"
+                  "\"model_input_names\": [\"input_ids\", \"attention_mask\"],\n"
                   "\"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n");
 }
 

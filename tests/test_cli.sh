@@ -221,6 +221,12 @@ tokens "$tk" "$tk/cases.jsonl"
 if [ -n "$ATTNVAR_SHARED" ]; then tokens "$ATTNVAR_SHARED/data/tokenizer-10k" "$ATTNVAR_SHARED/fixtures/tokenizer/cases.jsonl"; fi
 "$bin" tokenize "$tk" < "$tk/text.txt" | "$bin" tokenize "$tk" --decode > "$t/have"
 same "tokenize and back" "$t/have" "$tk/text.txt"
+mkdir "$t/prefix"           # more ids than bytes; as Hugging Face's tokenizers has them
+sed 's/"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false/"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":true/' \
+    "$tk/tokenizer.json" > "$t/prefix/tokenizer.json"
+printf '"%s"\n' x 'x<s>y<s>z' '<s>\n' '' was | "$bin" tokenize "$t/prefix" --json > "$t/have"
+printf '[%s]\n' 225,92 225,92,0,225,93,0,225,94 0,225,203 '' 273 > "$t/want"
+same "tokenize with add_prefix_space" "$t/have" "$t/want"
 echo "1 x" | "$bin" tokenize "$tk" --decode > "$t/out" 2> "$t/err"
 [ $? -eq 1 ] && grep -q "standard input: is no list of ids" "$t/err"
 result $? "tokenize --decode of a word: $(cat "$t/err")"

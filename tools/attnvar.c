@@ -487,6 +487,9 @@ static void each_document(const char *text, size_t size, void (*fn)(void *user, 
     } while (stop);
 }
 
+/* A byte makes an id at most, and with add_prefix_space so does a space before each piece between added tokens. */
+static size_t most_ids(size_t size) { return size <= SIZE_MAX / 2 ? 2 * size : SIZE_MAX; }
+
 typedef struct documents {
     atv_tokenizer *tokenizer;
     int before, after;              /* ids around each; -1: none */
@@ -509,12 +512,12 @@ static void *grow(void *old, size_t used, size_t needs, size_t *room, size_t siz
 static void add_document(void *user, const char *text, size_t size) {
     documents *d = (documents *)user;
     int32_t *ids;
-    size_t n = 0, encoded;
-    d->ids = (int32_t *)grow(d->ids, d->n_ids, d->n_ids + size + 2, &d->ids_room, sizeof *d->ids);
+    size_t n = 0, encoded, room = most_ids(size);
+    d->ids = (int32_t *)grow(d->ids, d->n_ids, d->n_ids + room + 2, &d->ids_room, sizeof *d->ids);
     d->lengths = (int *)grow(d->lengths, d->n, d->n + 1, &d->room, sizeof *d->lengths);
     ids = d->ids + d->n_ids;
     if (d->before >= 0) ids[n++] = d->before;
-    check(atv_tokenizer_encode(d->tokenizer, text, size, ids + n, size, &encoded));        /* never more ids than bytes */
+    check(atv_tokenizer_encode(d->tokenizer, text, size, ids + n, room, &encoded));
     n += encoded;
     if (d->after >= 0) ids[n++] = d->after;
     if (n > d->max_length) n = d->max_length;
@@ -840,15 +843,15 @@ static int on_token(void *user, int prompt, int32_t token, float logprob) {
 
 /* As training documents begin: with the post-processor's first id. */
 static int32_t *encode_prompt(atv_tokenizer *tokenizer, const char *text, size_t size, size_t *n) {
-    int32_t *ids = (int32_t *)allocate(size + 1, sizeof *ids);
+    size_t encoded, room = most_ids(size);
+    int32_t *ids = (int32_t *)allocate(room + 1, sizeof *ids);
     int before, after;
-    size_t encoded;
     atv_tokenizer_wrap(tokenizer, &before, &after);
     if (before < 0 && size == 0) before = atv_tokenizer_eos(tokenizer);
     if (before < 0 && size == 0) die("--prompt is empty, and the tokenizer has no token to begin with");
     *n = before >= 0;
     ids[0] = before;
-    check(atv_tokenizer_encode(tokenizer, text, size, ids + *n, size, &encoded));
+    check(atv_tokenizer_encode(tokenizer, text, size, ids + *n, room, &encoded));
     *n += encoded;
     return ids;
 }
@@ -1194,8 +1197,8 @@ static int run_grad(const args *a) {
 /* ==== tokenize ==================================================================================================== */
 
 static int32_t *encode(atv_tokenizer *tokenizer, const char *text, size_t size, size_t *n) {
-    int32_t *ids = (int32_t *)allocate(size, sizeof *ids);  /* never more ids than bytes */
-    check(atv_tokenizer_encode(tokenizer, text, size, ids, size, n));
+    int32_t *ids = (int32_t *)allocate(most_ids(size), sizeof *ids);
+    check(atv_tokenizer_encode(tokenizer, text, size, ids, most_ids(size), n));
     return ids;
 }
 
