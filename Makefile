@@ -3,6 +3,7 @@
 # make reproduce    the four research questions, and their report (DATA=.. SCALE=smoke|default|paper OUT=.. THREADS=..)
 # make bench        how near the library comes to this machine's limits, and out/bench.html; a minute
 # make check-long   sanitizers, clang, valgrind and fuzzers where there are any; minutes
+# make check-hf     models, files and tokenizers to and from Hugging Face's libraries, where PYTHON=.. has them
 # make clean        removes build/, not what reproduce wrote
 
 CC ?= cc
@@ -11,6 +12,7 @@ LDLIBS ?= -lm -lpthread
 STD = -std=c99
 WARN = -Wall -Wextra -Wpedantic -Wshadow
 JOBS ?= 2
+PYTHON ?= python3
 
 DATA ?=
 SCALE ?=
@@ -65,7 +67,10 @@ bench: build/attnvar
 check-long:
 	@CC="$(CC)" tests/check_long.sh
 
+check-hf: build/attnvar
+	@$(PYTHON) tests/test_hf.py build/attnvar
+
 clean:
 	rm -rf build
 
-.PHONY: all test reproduce bench check-long clean
+.PHONY: all test reproduce bench check-long check-hf clean

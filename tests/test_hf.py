@@ -1,0 +1,522 @@
+#!/usr/bin/env python3
+"""Interchange with Hugging Face's libraries: tests/test_hf.py [build/attnvar], with a Python that has torch, transformers,
+tokenizers and safetensors. Prints a line for each check that fails, then how many passed. Nothing is fetched; models, texts
+and tokenizers are made here, and small.
+
+Logits count as equal when they differ by less than 1e-4 of the largest: both sides compute in fp32, the models' weights are
+N(0, 0.25), so that scores, which GPT-Neo does not scale, are large, and rounding shows at some 1e-6. Weights in files, ids,
+greedy continuations and decoded texts must be the same.
+"""
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import unicodedata
+import warnings
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ATTNVAR = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(HERE, "..", "build", "attnvar"))
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", TOKENIZERS_PARALLELISM="false")
+warnings.simplefilter("ignore")
+try:
+    import numpy as np
+    import safetensors.numpy
+    import safetensors.torch
+    import tokenizers
+    import torch
+    import transformers
+    from transformers import AutoTokenizer, GPT2TokenizerFast, GPTNeoConfig, GPTNeoForCausalLM, GPTNeoModel
+except ImportError as error:
+    print(f"SKIPPED: interchange with Hugging Face: {sys.executable}: {error}")
+    print("hf: 0 passed, 0 failed, 1 skipped")
+    sys.exit(0)
+sys.path.insert(0, os.path.join(HERE, "..", "tools"))
+from attnvar_hf import AttnvarForCausalLM
+
+TOLERANCE = 1e-4
+counts = {"passed": 0, "failed": 0, "skipped": 0}
+scratch = tempfile.TemporaryDirectory()
+
+
+def ok(holds, what):
+    counts["passed" if holds else "failed"] += 1
+    if not holds:
+        print(f"FAILED: {what}", flush=True)
+    return bool(holds)
+
+
+def skip(what):
+    counts["skipped"] += 1
+    print(f"SKIPPED: {what}", flush=True)
+
+
+def near(what, have, want):
+    have, want = have.double(), want.double()
+    difference = (have - want).abs().max().item() / max(want.abs().max().item(), 1e-30)
+    ok(difference < TOLERANCE, f"{what}: differs by {difference:.3g} of the largest")
+
+
+def path(*names):
+    return os.path.join(scratch.name, *names)
+
+
+def folder(name):
+    os.makedirs(path(name), exist_ok=True)
+    return path(name)
+
+
+def attnvar(*words, text=None):
+    run = subprocess.run([ATTNVAR, *words], input=text, capture_output=True, encoding="utf-8")
+    if run.returncode:
+        raise RuntimeError(f"attnvar {' '.join(words)}: exit code {run.returncode}: {run.stderr.strip()}")
+    return run.stdout
+
+
+def refused(what, piece, *words):
+    run = subprocess.run([ATTNVAR, *words], capture_output=True, encoding="utf-8")
+    ok(run.returncode == 1 and piece in run.stderr, f"{what}: exit code {run.returncode}, no '{piece}' in: {run.stderr}")
+
+
+def raises(what, piece, call):
+    try:
+        call()
+    except ValueError as error:
+        ok(piece in str(error), f"{what}: no '{piece}' in: {error}")
+        return
+    ok(False, f"{what}: not refused")
+
+
+def write_json(name, value):
+    with open(name, "w", encoding="utf-8") as f:
+        json.dump(value, f)
+
+
+def read_json(name):
+    with open(name, encoding="utf-8") as f:
+        return json.load(f)
+
+
+# ---------------------------------------------------------------- models
+
+def draw(model):
+    """Weights that make all that a model does show."""
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.normal_(1.0 if ".ln_" in name and name.endswith("weight") else 0.0, 0.25)
+    return model.eval()
+
+
+def draw_ids(config, rows, length):
+    ids = torch.randint(config.vocab_size, (rows, length))
+    ids.numpy().astype("<i4").tofile(path("ids"))
+    return ids, ["--ids", path("ids"), "--shape", f"{rows},{length}"]
+
+
+def our_logits(where, raw, ids):
+    attnvar("logits", where, *raw, "--out", path("logits"))
+    return torch.from_numpy(np.fromfile(path("logits"), "<f4").reshape(*ids.shape, -1))
+
+
+def their_logits(model, ids):
+    with torch.no_grad():
+        return model(ids).logits
+
+
+def our_greedy(where, prompt, n):
+    words = attnvar("generate", where, "--ids", ",".join(map(str, prompt)), "--tokens", str(n), "--greedy", "--ignore-eos")
+    return [int(x) for x in words.split()]
+
+
+def their_greedy(model, prompt, n, use_cache=True):
+    model.generation_config.eos_token_id = None
+    ids = torch.tensor([prompt])
+    out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=n, do_sample=False, use_cache=use_cache,
+                         pad_token_id=0)
+    return out[0, len(prompt):].tolist()
+
+
+def compare(what, where, model, rows=2, length=None, new=20):
+    """Logits, and greedy continuations with and without their cache."""
+    T = model.config.max_position_embeddings
+    ids, raw = draw_ids(model.config, rows, length or T)
+    near(f"{what}: logits", our_logits(where, raw, ids), their_logits(model, ids))
+    prompt = ids[0, :T // 3].tolist()
+    ours = our_greedy(where, prompt, new)
+    for use_cache in True, False:
+        theirs = their_greedy(model, prompt, new, use_cache)
+        ok(len(theirs) == new and ours == theirs, f"{what}: greedy, use_cache={use_cache}: {ours} are not {theirs}")
+
+
+# C hidden, H heads, F intermediate (None: 4 C), layers, W window, V vocabulary, T positions.
+SHAPES = [
+    dict(C=32, H=1, F=None, layers="gl", W=5, V=61, T=40), dict(C=32, H=4, F=48, layers="gl", W=7, V=97, T=40),
+    dict(C=48, H=8, F=100, layers="lgl", W=1, V=50, T=33), dict(C=40, H=8, F=17, layers="gg", W=256, V=131, T=64),
+    dict(C=36, H=3, F=36, layers="llll", W=9, V=30, T=70),
+]
+
+
+def neo_config(s, **more):
+    kinds = [{"g": "global", "l": "local"}[x] for x in s["layers"]]
+    return GPTNeoConfig(vocab_size=s["V"], max_position_embeddings=s["T"], hidden_size=s["C"], num_layers=len(kinds),
+                        attention_types=[[kinds, 1]], num_heads=s["H"], intermediate_size=s["F"], window_size=s["W"],
+                        bos_token_id=0, eos_token_id=0, **more)
+
+
+def theirs_here():
+    """Models that transformers makes and saves."""
+    for s in SHAPES:
+        what = f"made there, {s}"
+        model = draw(GPTNeoForCausalLM(neo_config(s)))
+        model.save_pretrained(folder("plain"), safe_serialization=True)
+        compare(what, path("plain"), model)
+        shutil.rmtree(folder("shards"))
+        model.save_pretrained(path("shards"), safe_serialization=True, max_shard_size="20KB")
+        ok(not os.path.exists(path("shards", "model.safetensors")), f"{what}: no shards")
+        compare(f"{what}, in shards", path("shards"), model)
+        for dtype in torch.bfloat16, torch.float16:
+            GPTNeoForCausalLM.from_pretrained(path("plain"), torch_dtype=dtype).save_pretrained(folder("half"))
+            ok(safetensors.torch.load_file(path("half", "model.safetensors"))["transformer.wte.weight"].dtype == dtype,
+               f"{what}: {dtype} was not saved as such")
+            rounded = GPTNeoForCausalLM.from_pretrained(path("half"), torch_dtype=torch.float32)
+            compare(f"{what}, {dtype}", path("half"), rounded)
+
+    s = SHAPES[1]
+    model = draw(GPTNeoForCausalLM(neo_config(s)))
+    model.save_pretrained(folder("plain"))
+    ids, raw = draw_ids(model.config, 2, s["T"])
+    ours, wider = our_logits(path("plain"), raw, ids), neo_config({**s, "W": s["W"] + 1})
+    other = GPTNeoForCausalLM(wider)
+    other.load_state_dict(model.state_dict())
+    ok((their_logits(other.eval(), ids) - ours).abs().max() > 100 * TOLERANCE * ours.abs().max(),
+       "a window one longer does not show, so the comparisons say nothing about windows")
+
+    model.zero_grad()
+    loss = model(ids, labels=ids).loss
+    loss.backward()
+    told = json.loads(attnvar("grad", path("plain"), *raw, "--out", path("grads"), "--json"))
+    ok(abs(told["loss"] - loss.item()) < 1e-5 * loss.item(), f"loss: {told['loss']}, not {loss.item()}")
+    gradients = safetensors.torch.load_file(path("grads"))
+    named = dict(model.named_parameters())
+    ok(gradients.keys() == named.keys(), f"gradients of {sorted(gradients)}, not of {sorted(named)}")
+    for name in gradients.keys() & named.keys():
+        near(f"gradient of {name}", gradients[name], named[name].grad)
+
+    base = draw(GPTNeoModel(neo_config(s)))
+    base.save_pretrained(folder("base"))
+    with torch.no_grad():
+        want = base(ids).last_hidden_state @ base.wte.weight.T
+    near("a GPTNeoModel, without head", our_logits(path("base"), raw, ids), want)
+    for name, value in ("tie_word_embeddings", False), ("activation_function", "relu"):
+        GPTNeoForCausalLM(neo_config(s, **{name: value})).save_pretrained(folder("other"))
+        refused(f"{name}={value}", name, "logits", path("other"), *raw, "--out", path("x"))
+    shutil.rmtree(path("other"))
+    model.save_pretrained(path("other"), safe_serialization=False)
+    refused("a pickle", "only safetensors are read", "logits", path("other"), *raw, "--out", path("x"))
+
+
+def write_text(name):
+    """Small documents, the same each time."""
+    r = random.Random(5)
+    with open(name, "w", encoding="utf-8") as f:
+        for _ in range(150):
+            for _ in range(r.randint(1, 5)):
+                words = ["The A Her", "red big sad shy café naïve 日本 😀", "cat dog fox hen", "sings runs doesn’t can't"]
+                f.write(" ".join(r.choice(w.split()) for w in words) + f" {r.randint(0, 2000)} times. ")
+            f.write("\n<|endoftext|>\n")
+    return name
+
+
+SMALL = ["--hidden", "32", "--heads", "4", "--context", "48", "--window", "8", "--ffn-base", "64"]
+RECIPE = ["--vocab", "400", "--lr", "1e-2", "--batch", "8"]
+
+
+def ours_there():
+    """A model trained here, in transformers and back."""
+    text = write_text(path("text"))
+    attnvar("train", "--data", text, *SMALL, *RECIPE, "--layers", "3", "--steps", "30", "--out", path("trained"))
+    model, loading = GPTNeoForCausalLM.from_pretrained(path("trained"), output_loading_info=True)
+    ok(not any(loading.values()), f"a model trained here: {loading}")
+    compare("a model trained here", path("trained"), model.eval(), 3)
+
+    model = GPTNeoForCausalLM.from_pretrained(path("trained")).eval()       # generating has changed its settings
+    tokenizer = AutoTokenizer.from_pretrained(path("trained"))
+    given = tokenizer("The red cat", return_tensors="pt")
+    ok(set(given) == {"input_ids", "attention_mask"}, f"the tokenizer gives the model {sorted(given)}")
+    ids = given["input_ids"][:, :-1]                        # without the token that ends a document
+    out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False)
+    theirs = "The red cat" + tokenizer.decode(out[0, ids.shape[1]:], skip_special_tokens=True)
+    ours = attnvar("generate", path("trained"), "--prompt", "The red cat", "--tokens", "20", "--greedy")
+    ok(ours == theirs + "\n", f"a prompt continued: {ours!r} is not {theirs!r}")
+
+    model.save_pretrained(folder("back"))
+    attnvar("convert", path("back"), "--out", path("again"))
+    ids, raw = draw_ids(model.config, 2, 48)
+    ok(torch.equal(our_logits(path("trained"), raw, ids), our_logits(path("back"), raw, ids)), "logits, there and back")
+    first, *others = [GPTNeoConfig.from_pretrained(path(x)).to_dict() for x in ("trained", "back", "again")]
+    for other in others:
+        for key in first.keys() | other.keys():
+            if key not in ("_name_or_path", "transformers_version"):
+                ok(first.get(key) == other.get(key), f"config, there and back: {key}={other.get(key)}, not {first.get(key)}")
+
+
+# ---------------------------------------------------------------- shapes of our own
+
+# Fields beside those of GPT-Neo; the shapes of SHAPES otherwise.
+VARIANTS = {
+    "mha": dict(C=24, H=3, F=20, layers="gl", W=5), "mqa": dict(C=24, H=4, F=20, layers="lg", W=6, num_key_value_heads=1),
+    "gqa .75, uneven": dict(C=32, H=8, F=30, layers="gl", W=4, num_key_value_heads=6),
+    "gqa 3 of 5": dict(C=25, H=5, F=8, layers="gl", W=4, num_key_value_heads=3),
+    "kqv": dict(C=24, H=4, F=30, layers="gl", W=7, kqv_size=12),
+    "kqv, no multiple": dict(C=19, H=3, F=14, layers="gl", W=3, kqv_size=15, num_key_value_heads=2),
+    "wider": dict(C=16, H=4, F=14, layers="gl", W=3, kqv_size=32),
+    "combined": dict(C=32, H=8, F=40, layers="gl", W=5, kqv_size=16, num_key_value_heads=4),
+    "kv_of_head, an empty group": dict(C=24, H=4, F=11, layers="gl", W=5, num_key_value_heads=3, kv_of_head=[2, 0, 0, 2]),
+    "kv_of_layer": dict(C=24, H=4, F=10, layers="lggll", W=4, num_key_value_heads=3, kv_of_layer=[0, 0, 2, 0, 2]),
+    "windows": dict(C=24, H=4, F=10, layers="lgll", W=4, windows=[4, 0, 9, 1]),
+    "layers": dict(C=20, H=5, F=12, layers="lgll", W=6, num_key_value_heads=2, kqv_size=20, layers_=[
+        dict(num_heads=5, num_key_value_heads=2, head_dim=4, value_dim=7, intermediate_size=12, window_size=6, kv_layer=0),
+        dict(num_heads=3, num_key_value_heads=3, head_dim=5, value_dim=2, intermediate_size=31, window_size=0, kv_layer=1,
+             kv_of_head=[2, 0, 1]),
+        dict(num_heads=7, num_key_value_heads=2, head_dim=4, value_dim=7, intermediate_size=9, window_size=11, kv_layer=0),
+        dict(num_heads=2, num_key_value_heads=1, head_dim=9, intermediate_size=12, window_size=3)]),
+}
+
+
+def variant_config(v):
+    config = neo_config({"V": 43, "T": 36, **v})
+    for key, value in v.items():
+        if key not in SHAPES[0]:
+            setattr(config, key.rstrip("_"), value)
+    return config
+
+
+def variants():
+    """tools/attnvar_hf.py: every variant to attnvar, as attnvar writes it, and back."""
+    for name, v in VARIANTS.items():
+        model = draw(AttnvarForCausalLM(variant_config(v)))
+        model.save_pretrained(folder("made"))
+        compare(f"{name}, made there", path("made"), model)
+        attnvar("convert", path("made"), "--out", path("ours"))
+        ours = AttnvarForCausalLM.from_pretrained(path("ours"))
+        compare(f"{name}, written here", path("ours"), ours)
+        state = model.state_dict()
+        ok(all(torch.equal(t, state[key]) for key, t in ours.state_dict().items()), f"{name}: weights")
+
+    for name, words in [("mha", []), ("mqa", []), ("gqa", ["--group-proportion", ".75"]),
+                        ("kqv", ["--kqv-proportion", ".5"]),
+                        ("combined", ["--group-proportion", ".5", "--kqv-proportion", ".25"])]:
+        attnvar("train", "--data", path("text"), *SMALL, *RECIPE, "--variant", name, *words, "--steps", "8", "--out",
+                path(name))
+        model = AttnvarForCausalLM.from_pretrained(path(name))
+        compare(f"{name}, trained here", path(name), model)
+    command = [sys.executable, os.path.join(HERE, "..", "tools", "attnvar_hf.py"), path("gqa")]
+    for words in ["--prompt", "The red"], ["--ids", "1,30,40"]:
+        theirs = subprocess.run([*command, *words, "--tokens", "15"], capture_output=True, encoding="utf-8")
+        ours = attnvar("generate", path("gqa"), *words, "--tokens", "15", "--greedy")
+        ok(theirs.stdout == ours, f"attnvar_hf.py {words}: {theirs.stdout!r}, not {ours!r}: {theirs.stderr[-500:]}")
+    run = subprocess.run([*command, "--ids", "1,30,40", "--logits"], capture_output=True, encoding="utf-8")
+    np.array([1, 30, 40], "<i4").tofile(path("ids"))
+    want = our_logits(path("gqa"), ["--ids", path("ids"), "--shape", "1,3"], torch.empty(1, 3))
+    have = torch.tensor([[[float(x) for x in line.split()] for line in run.stdout.splitlines()]])
+    near("attnvar_hf.py --logits", have, want)
+
+    good, L = VARIANTS["gqa .75, uneven"], VARIANTS["layers"]["layers_"]
+    for what, piece, change in [("an unknown field", "rope_theta", dict(rope_theta=1e4)),
+                                ("a head too far", "kv_of_head", dict(kv_of_head=[0, 1, 2, 3, 4, 5, 6, 0])),
+                                ("a negative head", "kv_of_head", dict(kv_of_head=[0, 1, 2, 3, 4, 5, -1, 0])),
+                                ("an indivisible width", "kqv_size=30", dict(kqv_size=30)),
+                                ("a later owner", "kv_layer=1", dict(kv_of_layer=[1, 1])),
+                                ("too few windows", "num_layers", dict(windows=[3])),
+                                ("an unknown field of a layer", "sink", dict(layers_=[dict(L[0], sink=1), L[1]])),
+                                ("a layer without heads", "num_heads", dict(layers_=[dict(head_dim=3), L[1]])),
+                                ("another owner's shape", "other shapes", dict(layers_=[L[0], dict(L[1], kv_layer=0)]))]:
+        raises(what, piece, lambda: AttnvarForCausalLM(variant_config({**good, **change})))
+    tensors = safetensors.torch.load_file(path("gqa", "model.safetensors"))
+    shutil.copytree(path("gqa"), path("less"))
+    attention = "transformer.h.1.attn.attention."
+    for what, changed in [("missing", {k: t for k, t in tensors.items() if k != attention + "k_proj.weight"}),
+                          ("unexpected", {**tensors, attention + "q_proj.bias": torch.zeros(32)})]:
+        safetensors.torch.save_file(changed, path("less", "model.safetensors"), {"format": "pt"})
+        raises(f"{what} weights", what, lambda: AttnvarForCausalLM.from_pretrained(path("less")))
+
+
+# ---------------------------------------------------------------- safetensors
+
+def same_bits(a, b):
+    bits = torch.int32 if a.element_size() == 4 else torch.int16
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a.view(bits), b.view(bits))
+
+
+def files():
+    """safetensors: all 65,536 halves of either kind, and as many floats of every size, through both libraries."""
+    config = neo_config(dict(C=256, H=8, F=3, layers="gl", W=5, V=1024, T=8))
+    config.save_pretrained(folder("file"))
+    floats = torch.randint(-2**31, 2**31, (1024, 256)).to(torch.int32).view(torch.float32)
+    edges = torch.tensor([0.0, -0.0, 65504.0, 65519.996, 65520.0, 3.38953139e38, 3.4e38, 1e-40, -1e-45, 2**-24, 2**-25,
+                          2**-25 * 1.0001, 1 + 2**-11, 1 + 3 * 2**-11, 1 + 2**-8, 1 + 3 * 2**-8, np.inf, -np.inf])
+    floats.view(-1)[:len(edges)] = edges
+    halves = torch.arange(-2**15, 2**15, dtype=torch.int32).to(torch.int16).repeat(4).view(1024, 256)
+    model = draw(GPTNeoForCausalLM(config))
+    state = {k: t.clone() for k, t in model.state_dict().items() if k != "lm_head.weight"}
+    names = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+    for dtype, values in [(torch.float32, floats), (torch.bfloat16, halves.view(torch.bfloat16)),
+                          (torch.float16, halves.view(torch.float16)), (torch.float64, floats.double() * (1 + 2**-30))]:
+        there = {k: t.to(dtype) for k, t in state.items()}
+        there["transformer.wte.weight"] = torch.where(values.isnan(), torch.zeros((), dtype=dtype), values)
+        there["transformer.wpe.weight"] = state["transformer.wpe.weight"]       # dtypes may be mixed
+        safetensors.torch.save_file(there, path("file", "model.safetensors"), {"format": "pt", "made by": "a \"test\" é"})
+        told = json.loads(attnvar("inspect", path("file"), "--json"))["tensors"]
+        with safetensors.safe_open(path("file", "model.safetensors"), "pt") as f:
+            ok(told == {k: list(f.get_slice(k).get_shape()) for k in f.keys()}, f"{dtype}: inspect tells {told}")
+        for to, name in names.items():
+            attnvar("convert", path("file"), "--out", path("converted"), "--dtype", name)
+            here = safetensors.torch.load_file(path("converted", "model.safetensors"))
+            ok(here.keys() == there.keys(), f"{dtype} to {to}: tensors {sorted(here)}")
+            for key in here.keys() & there.keys():
+                want = there[key].float().to(to)
+                ok(same_bits(here[key], want), f"{dtype} to {to}: {key}: {(here[key] != want).sum()} values differ")
+            with safetensors.safe_open(path("converted", "model.safetensors"), "pt") as f:
+                ok(f.metadata() == {"format": "pt"}, f"metadata {f.metadata()}")
+                ok(all(torch.equal(f.get_tensor(k), here[k]) for k in f.keys()), "safe_open and load_file differ")
+            if to != torch.bfloat16:                        # numpy has none
+                by_numpy = safetensors.numpy.load_file(path("converted", "model.safetensors"))
+                ok(all(np.array_equal(by_numpy[k], here[k].numpy()) for k in here), f"{name} by numpy")
+            model = GPTNeoForCausalLM.from_pretrained(path("converted"), torch_dtype="auto")
+            ok(model.dtype == to, f"{name}: config.json says {model.dtype}")
+
+
+# ---------------------------------------------------------------- tokenizers
+
+SPECIALS = ["<pad>", "<s>", "</s>", "<unk>", "<mask>"]
+# tokenizers' regular expressions know Unicode 14 or later, and so does Python from 3.11 on; what came later is not drawn
+ASSIGNED = [c for c in range(0x110000) if unicodedata.category(chr(c)) not in ("Cn", "Cs")]
+BY_PLANE = [[c for c in ASSIGNED if c >> 16 == plane] for plane in range(17)]
+PIECES = [
+    "the", " cat", "It's", "'re", "'LL", "’s", "can't've", "'", "''s", "12", "3.14", "½", "²", "٣", "Ⅷ", "é", "e\u0301",
+    "\u0301\u0300", "ñandú", "straße", "日本語", "한국어", "שָׁלוֹם", "مرحبا", "\u202eאבג\u202c", "\u200f", "😀",
+    "👩\u200d👩\u200d👧\u200d👦", "🏳️\u200d🌈", "👍🏽", "🇩🇪", "\u200b", "\ufeff", "\u00a0", "\u2003", "\u3000", "\u1680",
+    "\u0085", "\u2028", "\x1c", "\x00", "\x07", "\x1b[0m", "\x7f", "\x80", "\x9f", "\ud7ff", "\ue000", "\ufffd", "\ufffe",
+    "\uffff", "\U00010000", "\U0010ffff", "\u00ad", " ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", " \n ", "\t\t ", "\v\f",
+    "<s>", "</s>", "<mask>", " <mask> ", "<pad>", "<unk>", "<s", "s>", "<<s>>", "<|endoftext|>", "Ġ", "Ċ", '"', "\\", "\\n",
+    "_", "a_b", "---", "...", "#!", "a" * 40, "  " * 30, "ab" * 20]
+
+
+def draw_text(r):
+    kind = r.random()
+    if kind < 0.3:
+        return "".join(r.choice(PIECES) for _ in range(r.randint(0, 12)))
+    if kind < 0.5:
+        return "".join(chr(r.choice(r.choice([p for p in BY_PLANE if p]))) for _ in range(r.randint(1, 20)))
+    if kind < 0.7:
+        return "".join(r.choice(PIECES) if r.random() < 0.5 else chr(r.choice(BY_PLANE[0])) for _ in range(r.randint(1, 15)))
+    if kind < 0.8:
+        return "".join(chr(r.randrange(0x180)) for _ in range(r.randint(1, 30)))
+    if kind < 0.9:
+        return "".join(r.choice(" \t\n\r\u00a0\u2003ab1.") for _ in range(r.randint(1, 25)))
+    return " ".join(r.choice("The A red big sad shy cat dog fox sings runs café 日本 doesn't 17 2000 times.".split())
+                    for _ in range(r.randint(1, 20)))
+
+
+def compare_texts(what, where, encode, decode, texts):
+    """encode(text) -> ids, decode(ids) -> text."""
+    lines = "".join(json.dumps(text, ensure_ascii=i % 2 == 0) + "\n" for i, text in enumerate(texts))
+    ours = [json.loads(line) for line in attnvar("tokenize", where, "--json", text=lines).split("\n")[:-1]]
+    theirs = [encode(text) for text in texts]
+    wrong = [i for i in range(len(texts)) if ours[i] != theirs[i]]
+    ok(len(ours) == len(texts) and not wrong, f"{what}: {len(wrong)} of {len(texts)} texts: " + " ".join(
+        f"{texts[i]!r} is {ours[i]}, not {theirs[i]}" for i in wrong[:2]))
+    r, seen = random.Random(9), sorted(set().union(*theirs))
+    ids = theirs + [r.choices(seen, k=r.randint(1, 12)) for _ in range(500)]    # most of these are no UTF-8
+    lines = "".join(json.dumps(line) + "\n" for line in ids)
+    ours = [json.loads(line) for line in attnvar("tokenize", where, "--decode", "--json", text=lines).split("\n")[:-1]]
+    wrong = [i for i in range(len(ids)) if ours[i] != decode(ids[i])]
+    ok(len(ours) == len(ids) and not wrong, f"{what}, decoded: {len(wrong)} of {len(ids)}: " + " ".join(
+        f"{ids[i]} is {ours[i]!r}, not {decode(ids[i])!r}" for i in wrong[:2]))
+
+
+def both(t):
+    """Of a tokenizers.Tokenizer."""
+    return lambda text: t.encode(text, add_special_tokens=False).ids, lambda ids: t.decode(ids, skip_special_tokens=False)
+
+
+def both_fast(t):
+    """Of a tokenizer of transformers."""
+    return (lambda text: t(text, add_special_tokens=False)["input_ids"],
+            lambda ids: t.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def texts_agree():
+    r = random.Random(7)
+    texts = ["", " ", "\n", "a", "<s>"] + [draw_text(r) for _ in range(1995)]
+    corpus = open(path("text"), encoding="utf-8").read()
+
+    where = path("trained")                                 # trained here
+    t = tokenizers.Tokenizer.from_file(os.path.join(where, "tokenizer.json"))
+    compare_texts("ours, tokenizers", where, *both(t), texts)
+    for kind in AutoTokenizer, GPT2TokenizerFast:
+        t = kind.from_pretrained(where)
+        compare_texts(f"ours, {kind.__name__}", where, *both_fast(t), texts)
+        named = [t.bos_token, t.eos_token, t.pad_token, t.unk_token, t.mask_token]
+        ok(named == ["<s>", "</s>", "<pad>", "<unk>", "<mask>"], f"ours, {kind.__name__}: special tokens {named}")
+        config = read_json(os.path.join(where, "config.json"))
+        ok([t.bos_token_id, t.eos_token_id, t.pad_token_id] == [config[x + "_token_id"] for x in ("bos", "eos", "pad")] and
+           len(t) == config["vocab_size"], f"ours, {kind.__name__}: ids are not config.json's")
+        ok(t("a cat")["input_ids"] == [t.bos_token_id, *t("a cat", add_special_tokens=False)["input_ids"], t.eos_token_id],
+           f"ours, {kind.__name__}: a document")
+    for name in "vocab.json", "merges.txt", "tokenizer_config.json":
+        shutil.copy(path("trained", name), folder("two"))
+    t = GPT2TokenizerFast.from_pretrained(path("two"))
+    compare_texts("ours, vocab.json and merges.txt", path("two"), *both_fast(t), texts)
+
+    t = tokenizers.ByteLevelBPETokenizer()                  # trained there
+    t.train_from_iterator([corpus], vocab_size=500, min_frequency=2, special_tokens=SPECIALS, show_progress=False)
+    t.save(os.path.join(folder("one"), "tokenizer.json"))
+    compare_texts("ByteLevelBPETokenizer", path("one"), *both(t), texts)
+    t.save_model(folder("files"))
+    read = tokenizers.ByteLevelBPETokenizer.from_file(path("files", "vocab.json"), path("files", "merges.txt"))
+    read.add_special_tokens(SPECIALS)
+    compare_texts("vocab.json and merges.txt", path("files"), *both(read), texts)
+
+    added = tokenizers.AddedToken
+    for what, prefix, extra in [("add_prefix_space", True, []), ("added tokens", False, [
+            added("cat", single_word=True, normalized=False), added(" naïve", normalized=True), added("<new>", lstrip=True),
+            added("日", rstrip=True), added("<both>", lstrip=True, rstrip=True, special=True), added("2000")])]:
+        t = tokenizers.Tokenizer(tokenizers.models.BPE())
+        t.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+        t.decoder = tokenizers.decoders.ByteLevel()
+        trainer = tokenizers.trainers.BpeTrainer(vocab_size=450, special_tokens=["<|endoftext|>"], show_progress=False,
+                                                 initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet())
+        t.train_from_iterator([corpus], trainer)
+        t.add_tokens(extra)
+        t.save(os.path.join(folder("bpe"), "tokenizer.json"))
+        more = [text.replace("the", r.choice([" <new>", "<new>\n", "catcat", " cat ", "cat_", "<both> "])) for text in texts]
+        compare_texts(f"BpeTrainer, {what}", path("bpe"), *both(t), more)
+        transformers.PreTrainedTokenizerFast(tokenizer_object=t, eos_token="<|endoftext|>").save_pretrained(folder("saved"))
+        t = AutoTokenizer.from_pretrained(path("saved"))
+        compare_texts(f"BpeTrainer, {what}, saved by transformers", path("saved"), *both_fast(t), more)
+    GPT2TokenizerFast.from_pretrained(path("saved")).save_pretrained(folder("gpt2"))
+    compare_texts("saved by GPT2TokenizerFast", path("gpt2"), *both_fast(GPT2TokenizerFast.from_pretrained(path("gpt2"))),
+                  texts)
+
+
+# ----------------------------------------------------------------
+
+def main():
+    torch.manual_seed(3)
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}, tokenizers {tokenizers.__version__}, "
+          f"safetensors {safetensors.__version__}", flush=True)
+    for part in theirs_here, ours_there, variants, files, texts_agree:
+        try:
+            part()
+        except Exception as error:                          # what follows is still tested
+            ok(False, f"{part.__name__}: {type(error).__name__}: {error}")
+    print(f"hf: {counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+    return counts["failed"] != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
