@@ -7,6 +7,7 @@
 # make clean        removes build/, not what reproduce wrote
 
 CC ?= cc
+MPICC ?= mpicc
 CFLAGS ?= -O2
 LDLIBS ?= -lm -lpthread
 STD = -std=c99
@@ -19,7 +20,10 @@ SCALE ?=
 OUT ?= out
 THREADS ?=
 
-EXAMPLES = $(patsubst examples/%.c,build/examples/%,$(wildcard examples/*.c))
+# train_mpi only where MPICC finds its mpi.h
+HAS_MPI := $(shell printf '\043include <mpi.h>\n' | $(MPICC) -E -x c - > /dev/null 2>&1 && echo yes)
+EXAMPLES = $(filter-out $(if $(HAS_MPI),,%/train_mpi), \
+    $(patsubst examples/%.c,build/examples/%,$(wildcard examples/*.c)))
 TESTS = $(patsubst tests/%.c,build/tests/%,$(wildcard tests/test_*.c tests/fuzz_*.c))
 QUESTIONS = rq1_1_group_ratio rq1_2_num_heads rq2_gqa_vs_kqv rq3_combined
 BUILD = $(CC) $(STD) $(WARN) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LDLIBS)
@@ -41,6 +45,8 @@ build/examples/%: examples/%.c $(wildcard examples/*.h) attnvar.h
 build/tests/%: tests/%.c $(wildcard tests/*.h) attnvar.h
 	@mkdir -p $(@D)
 	$(BUILD)
+
+build/examples/train_mpi: CC = $(MPICC)
 
 # These need no vectors, and compile in a third of the time without them.
 build/tests/fuzz_% build/tests/test_tokenizer build/compare: CPPFLAGS += -DATV_NO_SIMD

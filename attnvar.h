@@ -22,7 +22,7 @@
        >>config      a GPT-Neo with any variant; presets by proportion; FFN width at equal parameter count
        >>model       parameters by name; forward, loss, backward
        >>decode      running batches: prefill, step, copy, cut back; sampling; generation
-       >>train       AdamW, schedules, accumulation, ragged batches, save and resume
+       >>train       AdamW, schedules, accumulation, ragged batches, ranks, save and resume
        >>tokenizer   byte-level BPE: encode, decode, train
        >>checkpoint  safetensors; Hugging Face model directories
        >>eval        held-out loss, minimal pairs, the labels of documents
@@ -598,6 +598,12 @@ typedef struct atv_trainer_desc {
     int max_length;                 /* documents are cut to their first so many tokens; 0: max_position_embeddings */
     int max_tokens;                 /* of one batch; 0: batch x max_length */
     uint64_t seed;                  /* of the order of documents */
+    int rank, n_ranks;              /* this trainer is 0..n_ranks-1 of so many that train one model; n_ranks 0: 1 */
+    /* Sums over the ranks: replaces each of grads [n_grads] and sums [n_sums] by the sum of all ranks' numbers there, in the
+       same bits on every rank. Called once in every update, on every rank; another value than 0 fails the update with
+       ATV_ERR_STOPPED. NULL: n_ranks is 1. */
+    int (*reduce)(void *user, atv_real *grads, size_t n_grads, double *sums, int n_sums);
+    void *reduce_user;
 } atv_trainer_desc;
 
 /* The published recipe: AdamW, context 512, batch 16 x 16. Its learning rate is not published: the default stands. */
@@ -613,30 +619,36 @@ ATVDEF const atv_trainer_desc *atv_trainer_info(const atv_trainer *trainer);
 ATVDEF atv_work *atv_trainer_work(atv_trainer *trainer);                   /* its gradients and memory */
 ATVDEF double atv_trainer_learning_rate(const atv_trainer_desc *desc, int64_t step);
 
-/* One optimizer step. */
+/* One optimizer step, the same on every rank. */
 typedef struct atv_step {
     int64_t step;                   /* counted from 1 */
-    atv_loss loss;                  /* over all its batches, before the update */
+    atv_loss loss;                  /* over all its batches, of all ranks, before the update */
     double grad_norm;               /* of the mean's gradient, before clipping */
     double learning_rate;
-    int64_t tokens_seen;            /* tokens run since the start, targets or not */
+    int64_t tokens_seen;            /* of all steps until now, targets or not */
     int64_t epoch;                  /* of atv_trainer_run */
 } atv_step;
 
 /* By hand: any number of batches, then an update, which divides the summed gradients once by all their targets (in a
    classifier: labelled sequences). Where no target came, or the gradient is not finite, the update fails, parameters stay
-   as they were, the batches are forgotten. */
+   as they were, the batches are forgotten. With `reduce` every rank calls update as often, also one that had no batch: the
+   targets of all ranks count. */
 ATVDEF atv_result atv_trainer_accumulate(atv_trainer *trainer, const atv_batch *batch);
 ATVDEF atv_result atv_trainer_update(atv_trainer *trainer, atv_step *out);
 
 /* Runs `steps` steps on documents drawn in an order that depends on seed and epoch alone; in the middle of an epoch the
    documents and labels must be the same as before. After each, on_step may look,
-   evaluate and save; another value than 0 stops with ATV_ERR_STOPPED, and a later call goes on from there. */
+   evaluate and save; another value than 0 stops with ATV_ERR_STOPPED, and a later call goes on from there.
+   Every rank gets all documents, from equal parameters on, and on_step must stop on all or none. The ranks take the batches
+   of one trainer with n_ranks times their `accumulate` in turn, which are the documents, in order, of one with n_ranks
+   times their `batch` as long as max_tokens cuts no batch short. A step whose batches fail on one rank fails on all. */
 ATVDEF atv_result atv_trainer_run(atv_trainer *trainer, const atv_data *data, int64_t steps,
                                   int (*on_step)(void *user, const atv_step *step), void *user);
 
 /* Everything that resuming needs, as one safetensors file: parameters, moments, counters. Loading checks that model
-   and recipe are the saved ones; 2N steps are bit for bit N steps, save, load in a new process, N steps. */
+   and recipe are the saved ones; 2N steps are bit for bit N steps, save, load in a new process, N steps. All ranks load the
+   file that one of them saved. It may go on with another n_ranks whose product with `accumulate` is the saved one: the same
+   documents, sums in another order. */
 ATVDEF atv_result atv_trainer_save(const atv_trainer *trainer, const char *path);
 ATVDEF atv_result atv_trainer_load(atv_trainer *trainer, const char *path);
 ATVDEF int64_t atv_trainer_step(const atv_trainer *trainer);               /* steps done */
@@ -5126,6 +5138,7 @@ struct atv_trainer {
     int64_t step, tokens_seen, epoch, document;             /* done; run; under way; the next one of its order */
     int64_t data_hash;              /* of the documents of the epoch under way */
     atv_loss loss;                  /* of the batches since the last update */
+    int64_t tokens;                 /* in those, targets or not */
     int pending;                    /* how many of those */
 };
 
@@ -5238,6 +5251,11 @@ static atv_result atvi_trainer_resolve(const atv_model *model, const atv_trainer
     ATVI_TRY(atvi_check_range(ctx, "max_tokens", d.max_tokens, 1, INT_MAX / 64));
     ATVI_TRY(atvi_check_range(ctx, "schedule", (int)d.schedule, 0, ATV_SCHEDULE_COUNT - 1));
     ATVI_TRY(atvi_check_range(ctx, "warmup_steps", d.warmup_steps, 0, INT_MAX));
+    if (d.n_ranks == 0) d.n_ranks = 1;
+    ATVI_TRY(atvi_check_range(ctx, "n_ranks", d.n_ranks, 1, 1 << 20));
+    ATVI_TRY(atvi_check_range(ctx, "rank", d.rank, 0, d.n_ranks - 1));
+    if (d.n_ranks > 1 && !d.reduce)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "n_ranks=%d, but there is no reduce to sum over them", d.n_ranks);
     if (!(d.learning_rate >= 0 && d.learning_rate < 1e6))
         return atvi_fail(ctx, ATV_ERR_ARGUMENT, "learning_rate=%g is negative or too large", d.learning_rate);
     if (!(d.min_learning_rate >= 0 && d.min_learning_rate <= d.learning_rate))
@@ -5310,41 +5328,71 @@ ATVDEF const atv_trainer_desc *atv_trainer_info(const atv_trainer *trainer) { re
 ATVDEF atv_work *atv_trainer_work(atv_trainer *trainer) { return trainer->work; }
 ATVDEF int64_t atv_trainer_step(const atv_trainer *trainer) { return trainer->step; }
 
+/* Before the first batch of a step. */
+static void atvi_trainer_clear(atv_trainer *t) {
+    atv_work_zero_grad(t->work);
+    t->loss.sum = 0;
+    t->loss.tokens = 0;
+    t->tokens = 0;
+}
+
 ATVDEF atv_result atv_trainer_accumulate(atv_trainer *trainer, const atv_batch *batch) {
     atv_loss loss = {0, 0};
     int b;
-    if (trainer->pending == 0) {
-        atv_work_zero_grad(trainer->work);
-        trainer->loss.sum = 0;
-        trainer->loss.tokens = 0;
-    }
+    if (trainer->pending == 0) atvi_trainer_clear(trainer);
     ATVI_TRY(atv_backward(trainer->work, batch, &loss));
-    for (b = 0; b < batch->n_seq; b++) trainer->tokens_seen += batch->lengths[b];
+    for (b = 0; b < batch->n_seq; b++) trainer->tokens += batch->lengths[b];
     trainer->loss.sum += loss.sum;
     trainer->loss.tokens += loss.tokens;
     trainer->pending++;
     return ATV_OK;
 }
 
-ATVDEF atv_result atv_trainer_update(atv_trainer *trainer, atv_step *out) {
-    atv_trainer *t = trainer;
+/* All ranks' sums in place of this one's. ready: what became of its batches; unless that is ATV_OK on all, none goes on.
+   The last sum is n_ranks times one's own where all have the same documents and stand at the same place. */
+static atv_result atvi_trainer_reduce(atv_trainer *t, atv_result ready) {
+    const uint64_t at = ((uint64_t)t->step * 31 + (uint64_t)t->epoch) * 31 + (uint64_t)t->document + (uint64_t)t->data_hash;
+    const double place = (double)(at & 0xFFFFFFFFu);
+    double sums[5];
+    int failed;
+    if (!t->desc.reduce) return ready;
+    sums[0] = t->loss.sum;
+    sums[1] = (double)t->loss.tokens;
+    sums[2] = (double)t->tokens;
+    sums[3] = ready == ATV_OK;
+    sums[4] = place;
+    failed = t->desc.reduce(t->desc.reduce_user, t->work->grads, t->model->n_values, sums, 5);
+    if (ready != ATV_OK) return ready;
+    if (failed)
+        return atvi_fail(t->ctx, ATV_ERR_STOPPED, "step %ld: reduce failed on rank %d", (long)t->step + 1, t->desc.rank);
+    if (sums[3] != t->desc.n_ranks)
+        return atvi_fail(t->ctx, ATV_ERR_STOPPED, "step %ld: %g of n_ranks=%d ranks have run their batches",
+                         (long)t->step + 1, sums[3], t->desc.n_ranks);
+    if (sums[4] != place * t->desc.n_ranks)
+        return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "step %ld: other ranks have other documents or are at another step",
+                         (long)t->step + 1);
+    t->loss.sum = sums[0];
+    t->loss.tokens = (int64_t)sums[1];
+    t->tokens = (int64_t)sums[2];
+    return ATV_OK;
+}
+
+static atv_result atvi_trainer_update(atv_trainer *t, atv_result ready, atv_step *out) {
     double lr = atv_trainer_learning_rate(&t->desc, t->step), scale, norm;
-    if (t->loss.tokens == 0 || t->pending == 0) {
-        t->pending = 0;
-        return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "no batch since the last update has a target");
-    }
+    if (t->pending == 0) atvi_trainer_clear(t);
+    t->pending = 0;
+    ATVI_TRY(atvi_trainer_reduce(t, ready));
+    if (t->loss.tokens == 0) return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "no batch since the last update has a target");
     scale = 1 / (double)t->loss.tokens;
     norm = atvi_grad_norm(t) * scale;
-    if (!atvi_finite(norm)) {
-        t->pending = 0;
+    if (!atvi_finite(norm))
         return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "step %ld: the gradient is not finite; is learning_rate=%g too high?",
                          (long)t->step + 1, t->desc.learning_rate);
-    }
     if (t->desc.max_grad_norm > 0 && norm > t->desc.max_grad_norm) scale *= t->desc.max_grad_norm / (norm + 1e-6);
     atvi_adamw_step(t, lr, scale);
     atv_model_changed(t->model);
     t->step++;
-    t->pending = 0;
+    t->tokens_seen += t->tokens;
     if (out) {
         out->step = t->step;
         out->loss = t->loss;
@@ -5354,6 +5402,10 @@ ATVDEF atv_result atv_trainer_update(atv_trainer *trainer, atv_step *out) {
         out->epoch = t->epoch;
     }
     return ATV_OK;
+}
+
+ATVDEF atv_result atv_trainer_update(atv_trainer *trainer, atv_step *out) {
+    return atvi_trainer_update(trainer, ATV_OK, out);
 }
 
 /* The documents' order of an epoch: Fisher and Yates, from a stream of its own. */
@@ -5397,14 +5449,17 @@ static atv_batch atvi_next_batch(atv_trainer *t, const atv_data *data, int *orde
     return batch;
 }
 
-/* One step: `accumulate` batches and an update. */
+/* One step: `accumulate` batches, of those that all ranks take in turn, and an update. A rank that fails still comes to the
+   sum, where the others wait. */
 static atv_result atvi_trainer_one(atv_trainer *t, const atv_data *data, int *order, const int64_t *starts, atv_step *out) {
-    int a;
-    for (a = 0; a < t->desc.accumulate; a++) {
-        atv_batch batch = atvi_next_batch(t, data, order, starts);
-        ATVI_TRY(atv_trainer_accumulate(t, &batch));
-    }
-    return atv_trainer_update(t, out);
+    atv_result r = ATV_OK;
+    int a, rank;
+    for (a = 0; a < t->desc.accumulate && r == ATV_OK; a++)
+        for (rank = 0; rank < t->desc.n_ranks && r == ATV_OK; rank++) {
+            atv_batch batch = atvi_next_batch(t, data, order, starts);
+            if (rank == t->desc.rank) r = atv_trainer_accumulate(t, &batch);
+        }
+    return atvi_trainer_update(t, r, out);
 }
 
 static atv_result atvi_trainer_steps(atv_trainer *t, const atv_data *data, int64_t steps,
@@ -5413,14 +5468,12 @@ static atv_result atvi_trainer_steps(atv_trainer *t, const atv_data *data, int64
     int64_t s;
     atvi_shuffle(t, data->n_docs, order);
     for (s = 0; s < steps; s++) {
-        const int64_t tokens_seen = t->tokens_seen, epoch = t->epoch, document = t->document;
+        const int64_t epoch = t->epoch, document = t->document;
         atv_step step;
         atv_result r = atvi_trainer_one(t, data, order, starts, &step);
         if (r != ATV_OK) {                                  /* as if the step had not begun */
-            t->tokens_seen = tokens_seen;
             t->epoch = epoch;
             t->document = document;
-            t->pending = 0;
             return r;
         }
         if (on_step && on_step(user, &step))
@@ -5477,7 +5530,8 @@ ATVDEF atv_result atv_trainer_run(atv_trainer *trainer, const atv_data *data, in
     X("learning_rate", d->learning_rate) X("min_learning_rate", d->min_learning_rate) X("schedule", d->schedule) \
     X("warmup_steps", d->warmup_steps) X("total_steps", d->schedule == ATV_SCHEDULE_CONSTANT ? 0 : d->total_steps) \
     X("beta1", d->beta1) X("beta2", d->beta2) X("epsilon", d->epsilon) X("weight_decay", d->weight_decay) \
-    X("decay_all", d->decay_all != 0) X("max_grad_norm", d->max_grad_norm) X("accumulate", d->accumulate) \
+    X("decay_all", d->decay_all != 0) X("max_grad_norm", d->max_grad_norm) \
+    X("accumulate", (double)d->accumulate * d->n_ranks) \
     X("batch", d->batch) X("max_length", d->max_length) X("max_tokens", d->max_tokens)
 #define ATVI_COUNTERS(X) X(step) X(tokens_seen) X(epoch) X(document) X(data_hash)
 #define ATVI_ONE(...) + 1
@@ -5568,8 +5622,9 @@ static atv_result atvi_trainer_restore(atv_trainer *t, const char *path, const a
             return atvi_fail(ctx, ATV_ERR_FORMAT, "%s: no %s in its metadata, so this is no trainer's file", path,
                              meta.key[i]);
         if (i <= ATVI_N_RECIPE) {
+            const char *times = t->desc.n_ranks > 1 && strcmp(meta.key[i], "accumulate") == 0 ? " times n_ranks" : "";
             if (strcmp(value, meta.value[i]) != 0)
-                return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s: %s was %s, now it is %s", path, meta.key[i], value,
+                return atvi_fail(ctx, ATV_ERR_ARGUMENT, "%s: %s%s was %s, now it is %s", path, meta.key[i], times, value,
                                  meta.value[i]);
         } else {
             char *end;

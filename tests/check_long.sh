@@ -1,10 +1,10 @@
 #!/bin/sh
 # The long checks, behind `make check-long`: sanitizers, other compilers and options, the header's tests with the user's own
 # flags and on other processors (emulated), exp and GELU over all floats, valgrind, fuzzers, and the generated files made
-# anew. What a machine lacks is said and left out. PARTS="sanitize fuzz" runs only those; FUZZ_SECONDS=20.
+# anew; training over MPI. What a machine lacks is said and left out. PARTS="sanitize fuzz" runs only those; FUZZ_SECONDS=20.
 LC_ALL=C
 export LC_ALL
-parts=${PARTS:-"sanitize threads clang options flags processors floats valgrind docs fuzz golden unicode"}
+parts=${PARTS:-"sanitize threads clang options flags processors floats valgrind docs mpi fuzz golden unicode"}
 jobs=${JOBS:-2}
 passed=0 failed=0 skipped=0
 mkdir -p build
@@ -102,6 +102,14 @@ if wanted docs; then
     make -s build/attnvar
     FULL=1 tests/test_docs.sh
     result $? "the documentation, with every compiler and switch"
+fi
+
+if wanted mpi; then
+    tests/test_mpi.sh > build/mpi.log
+    code=$?
+    cat build/mpi.log
+    if grep -q '^SKIPPED' build/mpi.log; then skipped=$((skipped + 1))
+    else result $code "training over MPI"; fi
 fi
 
 if wanted fuzz; then

@@ -115,10 +115,15 @@ result $? "attnvar.h has other characters than ASCII" "$t/said"
 mkdir "$t/copy" "$t/copy/build"
 cp -r attnvar.h examples tools "$t/copy"
 for f in examples/*.c tools/attnvar.c; do
-    line=$(sed -n '1,25s/^.*[ *]\(cc .*\.c.* -lm -lpthread\).*$/\1/p' "$f" | head -n 1)
+    line=$(sed -n '1,25s/^.*[ *]\(\(mpi\)\{0,1\}cc .*\.c.* -lm -lpthread\).*$/\1/p' "$f" | head -n 1)
     if [ -z "$line" ]; then result 1 "$f: no cc line in its top comment"; continue; fi
     case $line in *"$f"*) ;; *) result 1 "$f: its cc line builds something else: $line" ;; esac
-    job "$f: $line" "cd '$t/copy' && $cc -std=c99 $quick $warn ${line#cc } -O0"
+    builder=$cc
+    case $line in mpicc*)
+        builder=${MPICC:-mpicc}
+        if ! echo '#include <mpi.h>' | $builder -E -x c - > /dev/null 2>&1; then skip "$f: there is no $builder with mpi.h"; continue; fi
+    esac
+    job "$f: $line" "cd '$t/copy' && $builder -std=c99 $quick $warn ${line#*cc } -O0"
 done
 run_jobs
 

@@ -1,4 +1,5 @@
-/* The trainer: golden runs, schedules, accumulation, saving and resuming bit for bit, the order of documents, evaluation. */
+/* The trainer: golden runs, schedules, accumulation, ranks, saving and resuming bit for bit, the order of documents,
+   evaluation. */
 #define _POSIX_C_SOURCE 200809L
 #define ATTNVAR_IMPLEMENTATION
 #include "../attnvar.h"
@@ -446,6 +447,11 @@ static void test_sums(atv_isa isa) {
     atv_ctx_destroy(ctx);
 }
 
+static int sum_nothing(void *user, float *grads, size_t n, double *sums, int n_sums) {
+    (void)user; (void)grads; (void)n; (void)sums; (void)n_sums;
+    return 0;
+}
+
 /* Decay of weights alone, or of everything, seen with gradients that are clipped to nothing; and the three schedules. */
 static void test_recipe(void) {
     atv_ctx *ctx = test_ctx(ATV_ISA_AUTO, 1);
@@ -532,6 +538,10 @@ static void test_recipe(void) {
         REFUSED(d.max_length = 25, "max_length=25");
         REFUSED(d.max_tokens = -1, "max_tokens=-1");
         REFUSED(d.warmup_steps = -1, "warmup_steps=-1");
+        REFUSED(d.n_ranks = -1, "n_ranks=-1");
+        REFUSED(d.n_ranks = 2, "n_ranks=2");
+        REFUSED((d.n_ranks = 2, d.rank = 2, d.reduce = sum_nothing), "rank=2");
+        REFUSED(d.rank = -1, "rank=-1");
         REFUSED(d.schedule = (atv_schedule)9, "schedule=9");
         REFUSED((d.schedule = ATV_SCHEDULE_COSINE), "total_steps=0");
         REFUSED((d.schedule = ATV_SCHEDULE_LINEAR, d.warmup_steps = 5, d.total_steps = 5), "total_steps=5");
@@ -809,6 +819,277 @@ static void test_classifier(atv_isa isa) {
     atv_ctx_destroy(three);
 }
 
+/* ---- ranks: trainers that sum through a hook, here one after the other ---- */
+
+enum { RANKS = 4, SUMS = 5 };
+typedef struct world {
+    int n_ranks, playing, none;     /* none: shares without a target */
+    size_t n;
+    float *grads[RANKS];
+    double sums[RANKS][SUMS];
+    struct seat { struct world *world; int rank; } seats[RANKS];
+} world;
+
+typedef struct ranks {
+    world w;
+    atv_ctx *ctx[RANKS];
+    atv_model *model[RANKS];
+    atv_trainer *t[RANKS];
+} ranks;
+
+/* First each rank in turn leaves its numbers and fails; then each comes again with the same, and gets the sums. */
+static int take_turns(void *user, float *grads, size_t n, double *sums, int n_sums) {
+    struct seat *seat = (struct seat *)user;
+    world *w = seat->world;
+    size_t i;
+    int k;
+    CHECK(n_sums == SUMS && (w->n == 0 || w->n == n), "%d sums, %lu gradients", n_sums, (unsigned long)n);
+    if (!w->playing) {
+        if (!w->grads[seat->rank] && !(w->grads[seat->rank] = (float *)malloc(n * sizeof *grads))) exit(1);
+        memcpy(w->grads[seat->rank], grads, n * sizeof *grads);
+        memcpy(w->sums[seat->rank], sums, sizeof w->sums[0]);
+        w->n = n;
+        w->none += sums[1] == 0;
+        return 1;
+    }
+    CHECK(memcmp(w->grads[seat->rank], grads, n * sizeof *grads) == 0 && memcmp(w->sums[seat->rank], sums, sizeof w->sums[0]) == 0,
+          "rank %d: after a reduction that failed, the step is another", seat->rank);
+    for (i = 0; i < n; i++) for (grads[i] = w->grads[0][i], k = 1; k < w->n_ranks; k++) grads[i] += w->grads[k][i];
+    for (i = 0; i < SUMS; i++) for (sums[i] = w->sums[0][i], k = 1; k < w->n_ranks; k++) sums[i] += w->sums[k][i];
+    return 0;
+}
+
+static void open_ranks(ranks *x, int n_ranks, const atv_trainer_desc *recipe) {
+    atv_config c = small_config();
+    int r;
+    memset(x, 0, sizeof *x);
+    x->w.n_ranks = n_ranks;
+    for (r = 0; r < n_ranks; r++) {
+        atv_trainer_desc d = *recipe;
+        x->w.seats[r].world = &x->w;
+        x->w.seats[r].rank = r;
+        x->ctx[r] = test_ctx(ATV_ISA_AUTO, r + 1);          /* other threads on each, the same bits */
+        MUST(x->ctx[r], atv_model_create(x->ctx[r], &c, &x->model[r]));
+        atv_model_init(x->model[r], 3);
+        d.rank = r;
+        d.n_ranks = n_ranks;
+        d.reduce = take_turns;
+        d.reduce_user = &x->w.seats[r];
+        x->t[r] = make(x->model[r], &d);
+    }
+}
+
+static void close_ranks(ranks *x) {
+    int r;
+    for (r = 0; r < x->w.n_ranks; r++) {
+        atv_trainer_destroy(x->t[r]);
+        atv_model_destroy(x->model[r]);
+        atv_ctx_destroy(x->ctx[r]);
+        free(x->w.grads[r]);
+    }
+}
+
+static int keep_step(void *user, const atv_step *step) { *(atv_step *)user = *step; return 0; }
+
+/* One step on every rank; out is rank 0's. */
+static void step_ranks(ranks *x, const atv_data *data, atv_step *out) {
+    atv_step step;
+    int r;
+    memset(&step, 0, sizeof step);
+    for (x->w.playing = 0; x->w.playing < 2; x->w.playing++)
+        for (r = 0; r < x->w.n_ranks; r++) {
+            if (!x->w.playing) {
+                FAILS(x->ctx[r], atv_trainer_run(x->t[r], data, 1, NULL, NULL), ATV_ERR_STOPPED, "reduce failed");
+                continue;
+            }
+            MUST(x->ctx[r], atv_trainer_run(x->t[r], data, 1, keep_step, r ? &step : out));
+            CHECK(r == 0 || memcmp(&step, out, sizeof step) == 0, "rank %d reports another step than rank 0", r);
+            CHECK(r == 0 || same(x->model[0], x->model[r]), "rank %d has other parameters than rank 0 after step %ld", r, (long)out->step);
+        }
+}
+
+/* n_ranks with a recipe, beside one trainer without a hook and with its own: the same documents, so the same numbers but
+   for the order of sums. Returns how many shares had no target. */
+static int compare_ranks(const char *what, int n_ranks, const atv_trainer_desc *recipe, const atv_trainer_desc *alone, const atv_data *data) {
+    ranks x;
+    atv_ctx *ctx = test_ctx(ATV_ISA_AUTO, 2);
+    atv_config c = small_config();
+    atv_model *model = NULL;
+    atv_trainer *t;
+    atv_step a, b;
+    float *wa, *wb;
+    int s;
+    memset(&a, 0, sizeof a);
+    memset(&b, 0, sizeof b);
+    MUST(ctx, atv_model_create(ctx, &c, &model));
+    atv_model_init(model, 3);
+    t = make(model, alone);
+    open_ranks(&x, n_ranks, recipe);
+    for (s = 0; s < 20; s++) {
+        MUST(ctx, atv_trainer_run(t, data, 1, keep_step, &a));
+        step_ranks(&x, data, &b);
+        CHECK(a.loss.tokens == b.loss.tokens && a.tokens_seen == b.tokens_seen && a.epoch == b.epoch && a.step == b.step && a.learning_rate == b.learning_rate,
+              "%s, step %d: %ld targets of %ld tokens in epoch %ld, alone %ld of %ld in %ld", what, s, (long)b.loss.tokens, (long)b.tokens_seen, (long)b.epoch,
+              (long)a.loss.tokens, (long)a.tokens_seen, (long)a.epoch);
+        CHECK(fabs(a.loss.sum - b.loss.sum) <= 1e-5 * a.loss.sum && fabs(a.grad_norm - b.grad_norm) <= 1e-4 * a.grad_norm,
+              "%s, step %d: loss %.9g, norm %.9g, alone %.9g, %.9g", what, s, b.loss.sum, b.grad_norm, a.loss.sum, a.grad_norm);
+        if (n_ranks == 1) CHECK(memcmp(&a, &b, sizeof a) == 0 && same(model, x.model[0]), "one rank has other bits than no ranks after step %d", s);
+    }
+    wa = weights(model);
+    wb = weights(x.model[0]);
+    CHECK(test_difference(wa, wb, (size_t)atv_model_num_parameters(model)) <= 1e-4, "%s: weights differ by %g", what,
+          test_difference(wa, wb, (size_t)atv_model_num_parameters(model)));
+    free(wa);
+    free(wb);
+    s = x.w.none;
+    close_ranks(&x);
+    atv_trainer_destroy(t);
+    atv_model_destroy(model);
+    atv_ctx_destroy(ctx);
+    return s;
+}
+
+static void test_ranks(void) {
+    static documents docs;
+    atv_trainer_desc d = recipe(), alone = recipe();
+    int i, r;
+    make_documents(&docs, 4);
+    alone.batch = 6;
+    for (r = 1; r <= 3; r++) {
+        d.batch = 6 / r;
+        compare_ranks(test_path("%d x %d documents", r, 6 / r), r, &d, &alone, &docs.data);
+    }
+    d.batch = alone.batch = 3;                              /* batches that max_tokens cuts short, taken in turn */
+    d.max_tokens = alone.max_tokens = 30;
+    alone.accumulate = 3 * d.accumulate;
+    compare_ranks("3 ranks, max_tokens", 3, &d, &alone, &docs.data);
+    for (i = 0; i < DOCS; i++) if (i % 5 == 0) docs.lengths[i] = i % 2;     /* nothing to predict, or nothing at all */
+    d = recipe();
+    alone = recipe();
+    d.batch = d.accumulate = 1;
+    alone.batch = 4;
+    alone.accumulate = 1;
+    CHECK(compare_ranks("empty shares", 4, &d, &alone, &docs.data) > 0, "no share was empty");
+}
+
+static void test_rank_files(void) {
+    static documents docs;
+    const char *path = test_path("%s/ranks.safetensors", directory);
+    atv_trainer_desc d = recipe();
+    atv_step step, other;
+    ranks two, again, four;
+    int s, r;
+    memset(&step, 0, sizeof step);
+    memset(&other, 0, sizeof other);
+    make_documents(&docs, 4);
+    open_ranks(&two, 2, &d);
+    for (s = 0; s < 7; s++) step_ranks(&two, &docs.data, &step);
+    MUST(two.ctx[0], atv_trainer_save(two.t[0], path));
+    open_ranks(&again, 2, &d);
+    for (r = 0; r < 2; r++) MUST(again.ctx[r], atv_trainer_load(again.t[r], path));
+    d.accumulate = 1;
+    open_ranks(&four, 4, &d);
+    for (r = 0; r < 4; r++) MUST(four.ctx[r], atv_trainer_load(four.t[r], path));
+    for (s = 0; s < 7; s++) {
+        step_ranks(&two, &docs.data, &step);
+        step_ranks(&again, &docs.data, &other);
+        CHECK(memcmp(&step, &other, sizeof step) == 0 && same(two.model[0], again.model[1]), "two ranks resumed: other bits at step %ld", (long)step.step);
+        step_ranks(&four, &docs.data, &other);
+        CHECK(step.loss.tokens == other.loss.tokens && step.tokens_seen == other.tokens_seen && fabs(step.loss.sum - other.loss.sum) <= 1e-5 * step.loss.sum,
+              "four ranks go on for two: loss %.9g, not %.9g, at step %ld", other.loss.sum, step.loss.sum, (long)step.step);
+    }
+    CHECK(step.epoch > 1, "only %ld epochs", (long)step.epoch);
+    close_ranks(&four);
+    open_ranks(&four, 3, &d);
+    FAILS(four.ctx[0], atv_trainer_load(four.t[0], path), ATV_ERR_ARGUMENT, "accumulate times n_ranks was 4, now it is 3");
+    close_ranks(&two);
+    close_ranks(&again);
+    close_ranks(&four);
+    remove(path);
+}
+
+/* By hand, a rank without a batch; and ranks that cannot go on. */
+static void test_rank_failures(void) {
+    static documents docs, others;
+    atv_trainer_desc d = recipe();
+    atv_ctx *ctx = test_ctx(ATV_ISA_AUTO, 1);
+    atv_config c = small_config();
+    atv_model *model = NULL;
+    atv_trainer *t;
+    ranks x;
+    atv_step a, b;
+    atv_batch batch;
+    float *before, *after;
+    int length = 9, drawn[2] = { 0, 0 }, at, i, r;
+    make_documents(&docs, 4);
+    make_documents(&others, 5);
+    MUST(ctx, atv_model_create(ctx, &c, &model));
+    atv_model_init(model, 3);
+    t = make(model, &d);
+    open_ranks(&x, 2, &d);
+    before = weights(x.model[1]);
+    for (x.w.playing = 0; x.w.playing < 2; x.w.playing++)
+        for (r = 0; r < 2; r++) FAILS(x.ctx[r], atv_trainer_update(x.t[r], &b), x.w.playing ? ATV_ERR_ARGUMENT : ATV_ERR_STOPPED, x.w.playing ? "target" : "rank");
+    batch = test_batch(docs.ids, &length, 1);
+    MUST(ctx, atv_trainer_accumulate(t, &batch));
+    MUST(ctx, atv_trainer_update(t, &a));
+    x.w.playing = 0;
+    for (r = 0; r < 2; r++) {
+        if (r == 0) MUST(x.ctx[r], atv_trainer_accumulate(x.t[r], &batch));
+        FAILS(x.ctx[r], atv_trainer_update(x.t[r], &b), ATV_ERR_STOPPED, test_path("reduce failed on rank %d", r));
+    }
+    after = weights(x.model[1]);
+    CHECK(memcmp(before, after, sizeof(float) * (size_t)atv_model_num_parameters(model)) == 0 && atv_trainer_step(x.t[1]) == 0,
+          "a reduction that failed moved the parameters");
+    free(before);
+    free(after);
+    x.w.playing = 1;
+    for (r = 0; r < 2; r++) {
+        if (r == 0) MUST(x.ctx[r], atv_trainer_accumulate(x.t[r], &batch));
+        MUST(x.ctx[r], atv_trainer_update(x.t[r], &b));
+        CHECK(b.loss.sum == a.loss.sum && b.loss.tokens == 8 && b.tokens_seen == 9 && same(model, x.model[r]), "rank %d of which one has a batch: not what one trainer does", r);
+    }
+
+    for (i = at = 0; i < DOCS; at += docs.lengths[i++]) {   /* a document that fails, on the rank that draws it */
+        int32_t kept = docs.ids[at + 1];
+        int bad = -1;
+        docs.ids[at + 1] = 40;
+        x.w.playing = 0;
+        for (r = 0; r < 2; r++)
+            if (atv_trainer_run(x.t[r], &docs.data, 1, NULL, NULL) == ATV_ERR_ARGUMENT) bad = r;
+        x.w.playing = 1;
+        if (bad >= 0) {
+            drawn[bad]++;
+            FAILS(x.ctx[bad], atv_trainer_run(x.t[bad], &docs.data, 1, NULL, NULL), ATV_ERR_ARGUMENT, "=40");
+            FAILS(x.ctx[!bad], atv_trainer_run(x.t[!bad], &docs.data, 1, NULL, NULL), ATV_ERR_STOPPED, "1 of n_ranks=2");
+        }
+        docs.ids[at + 1] = kept;
+    }
+    CHECK(drawn[0] == 8 && drawn[1] == 8, "the ranks draw %d and %d documents, not 8 and 8", drawn[0], drawn[1]);
+    step_ranks(&x, &docs.data, &b);
+    CHECK(b.step == 2, "after steps that failed, step %ld", (long)b.step);
+    for (x.w.playing = 0; x.w.playing < 2; x.w.playing++)
+        for (r = 0; r < 2; r++) {
+            atv_trainer *fresh;
+            d.rank = r;
+            d.n_ranks = 2;
+            d.reduce = take_turns;
+            d.reduce_user = &x.w.seats[r];
+            fresh = make(x.model[r], &d);
+            FAILS(x.ctx[r], atv_trainer_run(fresh, r ? &others.data : &docs.data, 1, NULL, NULL), x.w.playing ? ATV_ERR_ARGUMENT : ATV_ERR_STOPPED,
+                  x.w.playing ? "other documents" : "reduce failed");
+            atv_trainer_destroy(fresh);
+        }
+    atv_trainer_destroy(t);
+    d.reduce = sum_nothing;
+    t = make(model, &d);
+    FAILS(ctx, atv_trainer_run(t, &docs.data, 1, NULL, NULL), ATV_ERR_STOPPED, "1 of n_ranks=2");
+    close_ranks(&x);
+    atv_trainer_destroy(t);
+    atv_model_destroy(model);
+    atv_ctx_destroy(ctx);
+}
+
 /* ---- what a trainer refuses, and that it goes on afterwards ---- */
 
 static void test_failures(void) {
@@ -879,6 +1160,9 @@ int main(void) {
     }
     test_order();
     test_recipe();
+    test_ranks();
+    test_rank_files();
+    test_rank_failures();
     test_memory();
     test_published_memory();
     CHECK(rmdir(directory) == 0, "files were left in %s", directory);
