@@ -21,8 +21,7 @@ static atv_ctx *ctx;
 static int rank, n_ranks;
 static void die(const char *why) {
     fprintf(stderr, "train_mpi, rank %d: %s\n", rank, why);
-    MPI_Abort(MPI_COMM_WORLD, 1);
-    exit(1);
+    exit(MPI_Abort(MPI_COMM_WORLD, 1));
 }
 static void check(atv_result r) { if (r != ATV_OK) die(ctx ? atv_last_error(ctx) : atv_result_text(r)); }
 static void *room(size_t n) { void *p = malloc(n); if (!p) die("out of memory"); return p; }
@@ -39,11 +38,9 @@ static int sum(void *user, float *grads, size_t n, double *sums, int n_sums) {
 
 static int on_step(void *user, const atv_step *step) {
     int64_t last = *(int64_t *)user;
-    if (rank == 0 && (step->step % 20 == 0 || step->step == 1 || step->step == last)) {
+    if (rank == 0 && (step->step % 20 == 0 || step->step == 1 || step->step == last))
         printf("step %4ld  loss %.6f\n", (long)step->step, step->loss.sum / step->loss.tokens);
-        fflush(stdout);
-    }
-    return 0;
+    return fflush(stdout);
 }
 
 static char *read_text(const char *path, size_t *size) {
@@ -108,7 +105,7 @@ int main(int argc, char **argv) {
     atv_trainer_desc recipe = { .has_learning_rate = 1, .learning_rate = 5e-3, .max_grad_norm = 1, .warmup_steps = 20,
                                 .batch = BATCH / n_ranks, .rank = rank, .n_ranks = n_ranks,
                                 .reduce = sum, .reduce_user = &comm };
-    atv_data data = { ids, lengths, n_docs };
+    atv_data data = { .ids = ids, .lengths = lengths, .n_docs = n_docs };
     atv_trainer *trainer;
     check(atv_trainer_create(model, &recipe, &trainer));
     double start = MPI_Wtime();
@@ -117,6 +114,5 @@ int main(int argc, char **argv) {
     atv_trainer_destroy(trainer); atv_model_destroy(model);
     atv_tokenizer_destroy(tokenizer); atv_ctx_destroy(ctx);
     free(text); free(ids); free(lengths);
-    MPI_Finalize();
-    return 0;
+    return MPI_Finalize();
 }
