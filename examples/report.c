@@ -4,220 +4,14 @@
  *          between the variants are larger than the differences between seeds.
  * Command  mkdir -p build && cc -O2 -o build/report examples/report.c -lm -lpthread
  *          build/report [directory with the CSV files; out]
- * Prints   the name of the page it wrote, report.html in the same directory: it needs no network and no script.
+ * Prints   of each published observation whether these runs support it, contradict it or cannot tell, with the numbers; and
+ *          the name of the page it wrote, report.html in the same directory, which needs no network.
  * Takes    a blink. Research questions that have not been run are named as such.
  *
  * Reads rq1_1.csv rq1_2.csv rq2.csv rq3.csv curves.csv pairs.csv settings.csv, as lab.h writes them (RFC 4180).
- * Contents: >>csv >>numbers >>chart >>figures >>tables >>curves >>pairs >>page */
+ * findings.h reads and judges them. Contents: >>chart >>figures >>tables >>curves >>pairs >>judgement >>page */
 #define _POSIX_C_SOURCE 200809L
-#include <ctype.h>
-#include <errno.h>
-#include <math.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include "stats.h"
-#include "svg.h"
-
-#define MAX_VARIANTS 40
-#define MAX_KINDS 32
-#define MAX_SEEDS 32
-#define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
-
-static void fail(const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    fputs("report: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
-    va_end(args);
-    exit(1);
-}
-
-static void *room(size_t n, size_t size) {
-    void *p = calloc(n ? n : 1, size);
-    if (!p) fail("out of memory");
-    return p;
-}
-
-static void *more(void *p, size_t size) {
-    p = realloc(p, size);
-    if (!p) fail("out of memory");
-    return p;
-}
-
-/* ---- >>csv ------------------------------------------------------------------------------------------------------- */
-
-typedef struct {
-    char path[1024], *text;
-    char **cells;                                           /* [rows][cols], the header is row 0 */
-    int rows, cols;
-} csv;
-
-/* Returns 0 when there is no such file. Quotes are undone in place, where the text only gets shorter. */
-static int csv_read(csv *t, const char *dir, const char *name) {
-    FILE *f;
-    size_t size = 0, cap = 1 << 16, n_cells = 0, max_cells = 1024;
-    char *s, *to;
-    int cols = 0, comma = 0;
-    memset(t, 0, sizeof *t);
-    if (snprintf(t->path, sizeof t->path, "%s/%s", dir, name) >= (int)sizeof t->path) fail("%s: the path is too long", dir);
-    f = fopen(t->path, "rb");
-    if (!f && errno == ENOENT) return 0;
-    if (!f) fail("%s: %s", t->path, strerror(errno));
-    t->text = (char *)room(cap + 1, 1);
-    for (size_t n; (n = fread(t->text + size, 1, cap - size, f)) > 0;) {
-        size += n;
-        if (size == cap) t->text = (char *)more(t->text, (cap *= 2) + 1);
-    }
-    if (ferror(f)) fail("%s: could not be read", t->path);
-    fclose(f);
-    t->text[size] = 0;
-    if (strlen(t->text) != size) fail("%s: holds a zero byte at %zu", t->path, strlen(t->text));
-
-    t->cells = (char **)room(max_cells, sizeof *t->cells);
-    for (s = to = t->text; *s || comma;) {
-        char end;
-        if (n_cells == max_cells) t->cells = (char **)more(t->cells, (max_cells *= 2) * sizeof *t->cells);
-        t->cells[n_cells++] = to;
-        if (*s == '"') {
-            for (s++; *s && (*s != '"' || s[1] == '"'); s++) { if (*s == '"') s++; *to++ = *s; }
-            if (*s != '"') fail("%s: row %d has a quote that does not end", t->path, t->rows + 1);
-            s++;
-            if (*s && !strchr(",\r\n", *s)) fail("%s: row %d has text after a closing quote", t->path, t->rows + 1);
-        } else {
-            while (*s && !strchr(",\r\n", *s)) *to++ = *s++;
-        }
-        end = *s;
-        if (end) s += end == '\r' && s[1] == '\n' ? 2 : 1;
-        *to++ = 0;
-        cols++;
-        comma = end == ',';
-        if (comma) continue;
-        if (t->rows == 0) t->cols = cols;
-        if (cols != t->cols) fail("%s: row %d has %d fields, the header %d", t->path, t->rows + 1, cols, t->cols);
-        t->rows++;
-        cols = 0;
-    }
-    if (t->rows == 0) fail("%s: is empty", t->path);
-    return 1;
-}
-
-static void csv_free(csv *t) { free(t->text); free(t->cells); }
-
-/* "" when there is no such column. */
-static const char *csv_text(const csv *t, int row, const char *column) {
-    for (int i = 0; i < t->cols; i++) if (!strcmp(t->cells[i], column)) return t->cells[(size_t)row * t->cols + i];
-    return "";
-}
-
-/* NAN when empty or not finite. */
-static double csv_number(const csv *t, int row, const char *column) {
-    const char *s = csv_text(t, row, column);
-    char *end;
-    double x;
-    if (!*s) return NAN;
-    x = strtod(s, &end);
-    if (end == s || *end) fail("%s: row %d: %s=%s is not a number", t->path, row + 1, column, s);
-    return isfinite(x) ? x : NAN;
-}
-
-/* Numbers with spaces between them. */
-static void csv_list(const csv *t, int row, const char *column, double *x, int *n, int max) {
-    const char *s = csv_text(t, row, column);
-    char *end;
-    for (*n = 0; *s && *n < max; s = end + strspn(end, " ")) {
-        x[(*n)++] = strtod(s, &end);
-        if (end == s || !strchr(" ", *end)) fail("%s: row %d: %s=%s is not a list of numbers", t->path, row + 1, column, s);
-    }
-}
-
-/* ---- >>numbers --------------------------------------------------------------------------------------------------- */
-
-#define NUMBERS(X) X(heads) X(kv_heads) X(kqv_size) X(ffn) X(group_proportion) X(kqv_proportion) X(params) \
-    X(kv_bytes_per_token) X(seeds) X(loss_mean) X(loss_sd) X(ppl_mean) X(pairs_mean) X(pairs_sd) X(us_b16) X(us_b512) \
-    X(pub_ffn) X(pub_blimp) X(pub_glue) X(pub_us_b16) X(pub_us_b512) X(limit_us_b16) X(limit_us_b512) \
-    X(limit_attention_us_b16) X(limit_attention_us_b512) X(limit_ratio_b16) X(limit_ratio_b512)
-
-typedef struct { double x[MAX_SEEDS]; int n; } list;
-
-typedef struct {
-    const char *variant, *label;
-    int family;
-#define X(name) double name;
-    NUMBERS(X)
-#undef X
-    list loss_seeds, pairs_seeds, ratio_b16_turns, ratio_b512_turns;
-} result;
-
-typedef struct { result *r; int n, run; csv t; } question;  /* run: its file has rows; t: owns the names */
-
-static int family_of(const char *label) {
-    static const char *const names[] = { "mha", "gqa", "kqv", "combined" };
-    for (int f = 0; f < SVG_FAMILIES; f++) {
-        int i = 0;
-        while (names[f][i] && tolower((unsigned char)label[i]) == names[f][i]) i++;
-        if (!names[f][i]) return f;
-    }
-    return tolower((unsigned char)label[0]) == 'm' && tolower((unsigned char)label[1]) == 'q' ? SVG_GQA : SVG_MHA;
-}
-
-static question question_read(const char *dir, const char *name) {
-    question q;
-    memset(&q, 0, sizeof q);
-    if (!csv_read(&q.t, dir, name)) return q;
-    q.n = q.t.rows - 1;
-    q.run = q.n > 0;
-    q.r = (result *)room((size_t)q.n, sizeof *q.r);
-    for (int i = 0; i < q.n; i++) {
-        result *r = &q.r[i];
-        r->variant = csv_text(&q.t, i + 1, "variant");
-        r->label = *csv_text(&q.t, i + 1, "label") ? csv_text(&q.t, i + 1, "label") : r->variant;
-        r->family = family_of(r->label);
-#define X(column) r->column = csv_number(&q.t, i + 1, #column);
-        NUMBERS(X)
-#undef X
-#define LIST(column) csv_list(&q.t, i + 1, #column, r->column.x, &r->column.n, MAX_SEEDS);
-        LIST(loss_seeds) LIST(pairs_seeds) LIST(ratio_b16_turns) LIST(ratio_b512_turns)
-#undef LIST
-    }
-    return q;
-}
-
-/* The row of a family and proportion p (of what that family shrinks), with `heads` heads. NULL: none. */
-static const result *find(const question *q, int family, double p, double heads) {
-    for (int i = 0; i < q->n; i++) {
-        const result *r = &q->r[i];
-        double own = family == SVG_KQV ? r->kqv_proportion : r->group_proportion;
-        if (r->family != family || (heads > 0 && r->heads != heads)) continue;
-        if (family == SVG_MHA || fabs(own - p) < 1e-6) return r;
-    }
-    return NULL;
-}
-
-/* .25, as the published tables write proportions. */
-static const char *proportion(double p, char s[16]) {
-    if (isnan(p)) strcpy(s, "?"); else snprintf(s, 16, "%.4g", p);
-    return s[0] == '0' && s[1] == '.' ? s + 1 : s;
-}
-
-static const char *micros(double us, char s[24]) {
-    if (isnan(us)) strcpy(s, "?"); else snprintf(s, 24, us < 99.95 ? us < 9.995 ? "%.2f" : "%.1f" : "%.0f", us);
-    return s;
-}
-
-static const char *grouped(double x, char s[32]) {          /* 4,829,184 */
-    char d[32];
-    int n, k = 0;
-    if (isnan(x)) { strcpy(s, "?"); return s; }
-    snprintf(d, 24, "%.0f", x < 0 || x > 1e15 ? 0 : x);
-    n = (int)strlen(d);
-    for (int i = 0; i < n; i++) { if (i && (n - i) % 3 == 0) s[k++] = ','; s[k++] = d[i]; }
-    s[k] = 0;
-    return s;
-}
+#include "findings.h"
 
 /* ---- >>chart ----------------------------------------------------------------------------------------------------- */
 
@@ -406,7 +200,6 @@ typedef struct {
     size_t each;                                            /* of the list with every seed's */
     int digits;                                             /* -1: as a time */
 } measure;
-#define AT(field) offsetof(result, field)
 static const measure measures[2][4] = {
     { { "Held-out loss", "↓ better", "held-out loss", AT(loss_mean), AT(loss_sd), 0, AT(loss_seeds), 3 },
       { "Minimal pairs (%)", "↑ better", "minimal pairs %", AT(pairs_mean), AT(pairs_sd), 0, AT(pairs_seeds), 1 },
@@ -665,11 +458,11 @@ static void explain(FILE *f, const question *q) {
                             : ratio_of(&mha->ratio_b512_turns, &best->ratio_b512_turns);
         fputs(few ? " With 16 it takes" : "With 512 sequences attention, which reads every cache, takes", f);
         for (int k = 0; k < 2; k++) {
-            char part[24], least[24];
-            micros(few ? of[k]->limit_attention_us_b16 : of[k]->limit_attention_us_b512, part);
+            char some[24], least[24];
+            micros(few ? of[k]->limit_attention_us_b16 : of[k]->limit_attention_us_b512, some);
             micros(few ? of[k]->limit_us_b16 : of[k]->limit_us_b512, least);
             fprintf(f, few || k ? "%s %s of %s with " : "%s %s of the %s µs that a token needs at least with ",
-                    k ? " and" : "", part, least);
+                    k ? " and" : "", some, least);
             svg_escape(f, of[k]->label);
         }
         fprintf(f, ": a speed-up of %.2f is predicted, %.2f measured", predicted, 1 / r.median);
@@ -919,10 +712,10 @@ static void draw_pairs(FILE *f, const csv *t, const result *const *rows, int n_r
     }
     for (int k = 0; k < n_kinds; k += 4) {                  /* four side by side */
         int m = n_kinds - k < 4 ? n_kinds - k : 4;
-        entry *part = (entry *)room((size_t)(n * m), sizeof *part);
-        for (int i = 0; i < n; i++) memcpy(&part[i * m], &e[i * n_kinds + k], (size_t)m * sizeof *part);
-        draw_rows(f, kinds + k, m, labels, part, n);
-        free(part);
+        entry *few = (entry *)room((size_t)(n * m), sizeof *few);
+        for (int i = 0; i < n; i++) memcpy(&few[i * m], &e[i * n_kinds + k], (size_t)m * sizeof *few);
+        draw_rows(f, kinds + k, m, labels, few, n);
+        free(few);
     }
     free(e);
 }
@@ -945,6 +738,38 @@ static void draw_shapes(FILE *f, const result *const *rows, int n) {
     }
     for (int k = 0; k < 3; k++) if (c[k].hi <= 0) c[k].hi = 1;
     draw_rows(f, c, 3, labels, e, n);
+}
+
+/* ---- >>judgement ------------------------------------------------------------------------------------------------- */
+
+static void draw_judgement(FILE *f, const observation *o) {
+    static const char *const classes[] = { "unknown", "yes", "no" }, *const signs[] = { "?", "✓", "✗" };
+    fputs("<h2 id=\"judgement\">What this run says of the published observations</h2>\n"
+          "<p>A claim is held against one comparison, named before looking: held-out loss decides on quality, 512 sequences on "
+          "speed; everything else measured can only take a verdict away. Over seeds, a difference is clear when its 95 % "
+          "interval (Student’s t) leaves zero out; over turns, a ratio of times when the interval of its median leaves 100 % "
+          "out. What is not clear is not claimed.</p>\n<div class=\"claims\">\n", f);
+    for (int i = 0; i < OBSERVATIONS; i++) {
+        char s[640];
+        fprintf(f, "<section class=\"claim %s\"><p class=\"verdict\"><b>%s</b> %s</p><h3>", classes[o[i].verdict],
+                signs[o[i].verdict], verdict_names[o[i].verdict]);
+        svg_escape(f, o[i].claim);
+        fputs("</h3><p>", f);
+        svg_escape(f, conclusion(&o[i], s));
+        fputs("</p><dl>", f);
+        for (int k = 0; k < o[i].n; k++) {
+            const part *p = &o[i].parts[k];
+            fprintf(f, "<dt><b>%s</b> %s: %s</dt>", signs[p->verdict], p->about, verdict_names[p->verdict]);
+            if (p->n == 0) fputs("<dd>not measured</dd>", f);
+            for (int j = 0; j < p->n; j++) {
+                fprintf(f, "<dd><b>%s</b> %s: ", signs[p->e[j].verdict], p->e[j].by->name);
+                svg_escape(f, p->e[j].text);
+                fputs("</dd>", f);
+            }
+        }
+        fputs("</dl></section>\n", f);
+    }
+    fputs("</div>\n", f);
 }
 
 /* ---- >>page ------------------------------------------------------------------------------------------------------ */
@@ -1010,6 +835,7 @@ static const char *setting_name(const char *key) {
 int main(int argc, char **argv) {
     const char *dir = argc > 1 ? argv[1] : "out", *machine = "", *sep = "";
     question q[4];
+    observation observations[OBSERVATIONS];
     csv settings, curves, pairs;
     int has_settings, has_curves, has_pairs, n_rows = 0, ran = 0;
     const result *rows[MAX_VARIANTS], *mha = NULL;
@@ -1022,6 +848,7 @@ int main(int argc, char **argv) {
     has_settings = csv_read(&settings, dir, "settings.csv");
     has_curves = csv_read(&curves, dir, "curves.csv");
     has_pairs = csv_read(&pairs, dir, "pairs.csv");
+    judge(q, observations);
     if (!ran && !has_curves && !has_pairs)
         fail("%s: no rq1_1.csv, rq1_2.csv, rq2.csv, rq3.csv, curves.csv or pairs.csv to report on", dir);
     for (int i = 0; i < 4; i++) for (int k = 0; k < q[i].n; k++) {      /* every configuration once */
@@ -1057,6 +884,7 @@ int main(int argc, char **argv) {
           "implementation on a GPU and other tasks (BLiMP, GLUE): compare the shape of the curves, not the "
           "numbers. Point at a mark to read it.</p>\n", f);
 
+    draw_judgement(f, observations);
     fputs("<nav>", f);
     for (int i = 0; i < 4; i++) fprintf(f, "<a href=\"#rq%d\">%s</a>", i, questions[i].title);
     fputs("<a href=\"#curves\">Learning curves</a><a href=\"#pairs\">Minimal pairs</a></nav>\n", f);
@@ -1171,6 +999,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < 4; i++) { csv_free(&q[i].t); free(q[i].r); }
     csv_free(&settings); csv_free(&curves); csv_free(&pairs);
     if (svg_close(f, path)) return 1;
+    print_judgement(stdout, observations);
     printf("%s: %d of 4 research questions\n", path, ran);
     return 0;
 }
