@@ -203,6 +203,22 @@ result $? "bench: $(cat "$t/out")"
 grep -q '</svg>' "$t/bench.html"
 result $? "bench --html: no picture"
 
+# ---- a classifier: known, kept, and not taken for a language model
+
+c=$here/golden/classifier
+ok "inspect a classifier" inspect "$c"
+says "inspect a classifier" "^num_labels 3$"
+ok "convert a classifier" convert "$c" --out "$t/made/classifier"
+near "convert a classifier" "$t/made/classifier/model.safetensors" "$c/model.safetensors" 0
+grep -q '"id2label": {$' "$t/made/classifier/config.json" && grep -q '"GPTNeoForSequenceClassification"' "$t/made/classifier/config.json"
+result $? "convert a classifier: $(cat "$t/made/classifier/config.json")"
+no="$c: is a classifier of num_labels=3, not a language model"
+fails "$no" logits "$c" --ids "$c/input_ids.i32" --shape 3,15 --out "$t/x"
+fails "$no" grad "$c" --ids "$c/input_ids.i32" --shape 3,15 --out "$t/x"
+fails "$no" generate "$c" --ids 1,2
+fails "$no" eval "$c" --text "$c/config.json"
+fails "$no" train --model "$c" --ids "$c/input_ids.i32" --shape 3,15 --steps 1 --out "$t/x"
+
 # ---- text
 
 tokens() {      # tokens DIR CASES: a line each, {"text":..,"ids":..,"decoded":..,..

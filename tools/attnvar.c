@@ -412,6 +412,13 @@ static atv_model *load_model(const char *dir) {
     return model;
 }
 
+static atv_model *load_language_model(const char *dir) {
+    atv_model *model = load_model(dir);
+    int num_labels = atv_model_config(model)->num_labels;
+    if (num_labels) die("%s: is a classifier of num_labels=%d, not a language model", dir, num_labels);
+    return model;
+}
+
 static atv_work *make_work(atv_model *model, int max_tokens, int backward) {
     atv_work_desc desc = {0};
     atv_work *work;
@@ -757,7 +764,7 @@ static int run_train(const args *a) {
     else if (text) t.tokenizer = train_tokenizer(text, size, small(a, "vocab"));
     if (text && !t.tokenizer) die("%s: has no tokenizer, and none is given", given(a, "model") ? words(a, "model") : t.out);
 
-    t.model = given(a, "model") ? load_model(words(a, "model")) : make_model(a, t.tokenizer);
+    t.model = given(a, "model") ? load_language_model(words(a, "model")) : make_model(a, t.tokenizer);
     context = atv_model_config(t.model)->max_position_embeddings;
     if (given(a, "context") && small(a, "context") > context)
         die("--context=%d, but %s has max_position_embeddings=%d", small(a, "context"), words(a, "model"), context);
@@ -895,7 +902,7 @@ static int run_generate(const args *a) {
 
     if (given(a, "ids") == given(a, "prompt")) misused("one of --prompt and --ids is needed");
     if (given(a, "logprobs") && !json) misused("--logprobs needs --json");
-    model = load_model(a->operand);
+    model = load_language_model(a->operand);
     context = atv_model_config(model)->max_position_embeddings;
     if (given(a, "ids")) {
         ids = list(a, "ids", &n_ids);
@@ -1096,7 +1103,7 @@ static int run_eval(const args *a) {
     atv_model *model;
     atv_tokenizer *tokenizer;
     if (given(a, "text") == given(a, "pairs")) misused("one of --text and --pairs is needed");
-    model = load_model(a->operand);
+    model = load_language_model(a->operand);
     tokenizer = load_tokenizer(given(a, "tokenizer") ? words(a, "tokenizer") : a->operand);
     (given(a, "text") ? eval_text : eval_pairs)(a, model, tokenizer);
     atv_tokenizer_destroy(tokenizer);
@@ -1109,7 +1116,7 @@ static int run_eval(const args *a) {
 static int run_logits(const args *a) {
     const char *out = needed(a, "out");
     rows r = read_rows(a, NULL);
-    atv_model *model = load_model(a->operand);
+    atv_model *model = load_language_model(a->operand);
     atv_work *work = make_work(model, r.at_once * r.length, 0);
     size_t vocab = (size_t)atv_model_config(model)->vocab_size;
     float *logits = (float *)allocate((size_t)r.at_once * (size_t)r.length * vocab, sizeof *logits);
@@ -1152,7 +1159,7 @@ static int run_logits(const args *a) {
 static int run_grad(const args *a) {
     const char *out = needed(a, "out");
     rows r = read_rows(a, NULL);
-    atv_model *model = load_model(a->operand);
+    atv_model *model = load_language_model(a->operand);
     atv_work *work = make_work(model, r.at_once * r.length, 1);
     int n = atv_model_num_tensors(model), i;
     atv_named_tensor *grads = (atv_named_tensor *)allocate((size_t)n, sizeof *grads);
@@ -1325,13 +1332,13 @@ static int run_inspect(const args *a) {
     atv_trainer_desc desc = atv_trainer_published();
     int64_t n = atv_model_num_parameters(model);
     int64_t embeddings = tensor_size(model, "transformer.wte.weight") + tensor_size(model, "transformer.wpe.weight");
-    size_t model_bytes, train_bytes, decode_bytes;
+    size_t model_bytes, train_bytes, decode_bytes = 0;
     record r = begin(a);
     int i, k;
     desc.max_length = (int)least(512, c->max_position_embeddings);
     check(atv_model_bytes(ctx, c, &model_bytes));
     check(atv_trainer_bytes(model, &desc, &train_bytes));
-    check(atv_decoder_bytes(model, NULL, &decode_bytes));
+    if (!c->num_labels) check(atv_decoder_bytes(model, NULL, &decode_bytes));
 #define LINE(kind, name, value) do { put_##kind(&r, name, value); if (!r.json) { putchar('\n'); r.n = 0; } } while (0)
     LINE(text, "variant", atv_variant_name(atv_config_variant(c)));
     LINE(real, "group_proportion", (double)first.num_key_value_heads / first.num_heads);
@@ -1346,7 +1353,8 @@ static int run_inspect(const args *a) {
     LINE(whole, "kv_bytes_per_token", (int64_t)atv_config_kv_bytes_per_token(c));
     LINE(whole, "model_bytes", (int64_t)model_bytes);
     LINE(whole, "training_bytes", (int64_t)train_bytes);    /* of the published batch, beside the model */
-    LINE(whole, "decoding_bytes", (int64_t)decode_bytes);   /* of one sequence, beside the model */
+    if (c->num_labels) LINE(whole, "num_labels", c->num_labels);
+    else LINE(whole, "decoding_bytes", (int64_t)decode_bytes);      /* of one sequence, beside the model */
 #undef LINE
     printf(r.json ? ", \"layers\": ["
                   : "\nlayer  heads  kv heads  head dim  value dim    FFN  window  kv of  heads per kv head\n");
