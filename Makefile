@@ -49,7 +49,7 @@ build/tests/%: tests/%.c $(wildcard tests/*.h) attnvar.h
 build/examples/train_mpi: CC = $(MPICC)
 
 # These need no vectors, and compile in a third of the time without them.
-build/tests/fuzz_% build/tests/test_tokenizer build/compare: CPPFLAGS += -DATV_NO_SIMD
+build/tests/fuzz_% build/tests/test_tokenizer build/tests/test_eval build/compare: CPPFLAGS += -DATV_NO_SIMD
 
 # A job server of the caller's is used; else JOBS compilers at once.
 test:

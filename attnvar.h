@@ -743,18 +743,35 @@ ATVDEF atv_result atv_evaluate(atv_work *work, const atv_data *data, atv_loss *o
    [n_docs,num_labels]: log p of every label, NULL if not wanted. Documents are cut as above; their labels are not read. */
 ATVDEF atv_result atv_classify(atv_work *work, const atv_data *data, int32_t *predicted, float *logprobs);
 
-/* Minimal pairs (Warstadt et al. 2020): which of two sentences does the model find likelier? */
+/* Minimal pairs (Warstadt et al. 2020): which of two sentences does the model find likelier? Told of each, in the order of
+   the lines; the strings last until on_pair returns. */
+typedef struct atv_pair {
+    int64_t line;                   /* counted from 1 */
+    const char *uid, *linguistics_term;     /* the line's UID and linguistics_term; NULL: it has none */
+    double good, bad;               /* log p of each sentence, in nats */
+    int correct;                    /* good >= bad */
+} atv_pair;
+
 typedef struct atv_pairs_desc {
     int start_token;                /* the token before each sentence; used when has_start_token is 1 */
-    int has_start_token;            /* 0: the tokenizer's end token, as the BabyLM 2023 evaluation has it */
+    int has_start_token;            /* 0: the tokenizer's end token */
     int no_space;                   /* 0: a space comes before each sentence */
+    int (*on_pair)(void *user, const atv_pair *pair);       /* another value than 0 stops with ATV_ERR_STOPPED */
+    void *user;
 } atv_pairs_desc;
 
-typedef struct atv_pairs_result { int64_t pairs, correct; } atv_pairs_result;      /* a tie counts as correct */
+typedef struct atv_pairs_result { int64_t pairs, correct; } atv_pairs_result;
 
-/* jsonl: one object a line with sentence_good and sentence_bad. desc may be NULL. */
+/* jsonl: one object a line with the strings sentence_good and sentence_bad; UID, linguistics_term where they are there;
+   other fields are not read. desc may be NULL. The defaults score as the BabyLM 2023 evaluation (evaluation-pipeline-2023,
+   a lm-evaluation-harness) does: the end token is all the context, " " + sentence follows without special tokens; the sum
+   of its tokens' log p decides, not divided by a length; of equal sums numpy's argmax takes the first, which is
+   sentence_good's: a tie is correct. Sentences longer than the context lose their beginning there, here they are refused. */
 ATVDEF atv_result atv_eval_pairs(atv_work *work, atv_tokenizer *tokenizer, const char *jsonl, size_t size,
                                  const atv_pairs_desc *desc, atv_pairs_result *out);
+
+/* Between what proportions `correct` of n lie with 95 % confidence (Wilson 1927); 0 and 1 for n = 0. */
+ATVDEF void atv_interval(int64_t correct, int64_t n, double *low, double *high);
 
 #ifdef __cplusplus
 }
@@ -9266,142 +9283,218 @@ ATVDEF atv_result atv_classify(atv_work *work, const atv_data *data, int32_t *pr
     return ATV_OK;
 }
 
+ATVDEF void atv_interval(int64_t correct, int64_t n, double *low, double *high) {
+    const double z = 1.959963984540054, zz = z * z;         /* the normal's 97.5 % point */
+    const double count = (double)n, p = n > 0 ? (double)correct / count : 0;
+    const double half = z * sqrt(p * (1 - p) * count + zz / 4);
+    *low = n > 0 ? ATVI_MAX(0.0, (p * count + zz / 2 - half) / (count + zz)) : 0;
+    *high = n > 0 ? ATVI_MIN(1.0, (p * count + zz / 2 + half) / (count + zz)) : 1;
+}
+
+/* The lines of a text that are not blank. */
+typedef struct atvi_lines {
+    const char *text;
+    size_t size, next;
+    const char *at;                 /* the line at hand */
+    size_t length;
+    int64_t line;                   /* counted from 1 */
+} atvi_lines;
+
+static int atvi_next_line(atvi_lines *l) {
+    while (l->next < l->size) {
+        const char *end = (const char *)memchr(l->text + l->next, '\n', l->size - l->next);
+        size_t i = 0;
+        l->at = l->text + l->next;
+        l->length = end ? (size_t)(end - l->at) : l->size - l->next;
+        l->next += l->length + 1;
+        l->line++;
+        while (i < l->length && (l->at[i] == ' ' || l->at[i] == '\t' || l->at[i] == '\r')) i++;
+        if (i < l->length) return 1;
+    }
+    return 0;
+}
+
+/* A line's JSON object; errors name the line and the column. */
+static atv_result atvi_line_parse(atv_ctx *ctx, const atvi_lines *l, atvi_json *out) {
+    atv_result r = atvi_json_parse(ctx, "the object", l->at, l->length, out);
+    const char *column = r == ATV_OK ? NULL : strstr(ctx->error, "column");    /* its own line is always the first */
+    char why[512];
+    if (!column || r == ATV_ERR_MEMORY) return r;
+    snprintf(why, sizeof why, "%s", column);
+    return atvi_fail(ctx, r, "line %ld %s", (long)l->line, why);
+}
+
+/* A pair whose sentences wait: tokens of each, and how many first ones they share; UID and linguistics_term in the text. */
+typedef struct atvi_pair { int64_t line; int good, bad, shared; atvi_jnode uid, term; } atvi_pair;
+
 /* Sentences wait in the work's stage, each pair's two side by side, and are scored when the next pair does not fit. */
 typedef struct atvi_pairs {
     atv_work *work;
     atv_tokenizer *tokenizer;
-    int start, space;
+    atv_pairs_desc desc;
     int64_t n;
-    int n_seq;
+    int n_pairs;
+    atvi_pair *pairs;               /* [max_seqs / 2] */
+    char *sentences, *names;        /* of the line at hand; of the pair that is told */
     atv_pairs_result result;
 } atvi_pairs;
+
+/* A string with a final 0 at *to, which moves behind it; NULL when there is none. */
+static const char *atvi_pair_name(const atvi_jnode *node, char **to) {
+    const char *name = *to;
+    if (node->type != ATVI_JSON_STRING) return NULL;
+    *to += atvi_json_unescape(node, *to, node->size);       /* never longer than its source */
+    *(*to)++ = 0;
+    return name;
+}
 
 static atv_result atvi_pairs_flush(atvi_pairs *p) {
     atv_batch batch;
     atv_loss loss;
-    const float *logprob = p->work->stage_logprobs;
-    double score[2];
-    int b, i;
+    const float *good = p->work->stage_logprobs, *bad;
+    int i, t;
     memset(&batch, 0, sizeof batch);
     batch.ids = p->work->stage_ids;
     batch.lengths = p->work->stage_lengths;
-    batch.n_seq = p->n_seq;
+    batch.n_seq = 2 * p->n_pairs;
+    batch.targets = p->work->targets;                       /* where they would be copied to */
     ATVI_TRY(atv_forward_loss(p->work, &batch, p->work->stage_logprobs, &loss));
-    for (b = 0; b < p->n_seq; b++) {
-        for (score[b % 2] = 0, i = 0; i < batch.lengths[b]; i++) score[b % 2] += (double)*logprob++;
-        if (b % 2) {
-            p->result.pairs++;
-            p->result.correct += score[0] >= score[1];
-        }
+    for (i = 0; i < p->n_pairs; i++, good = bad + p->pairs[i - 1].bad) {
+        const atvi_pair *waiting = &p->pairs[i];
+        char *names = p->names;
+        atv_pair pair;
+        bad = good + waiting->good;
+        memset(&pair, 0, sizeof pair);
+        for (t = 0; t < waiting->good; t++) pair.good += (double)good[t];
+        for (t = 0; t < waiting->bad; t++) pair.bad += (double)(t < waiting->shared ? good : bad)[t];
+        pair.correct = pair.good >= pair.bad;
+        p->result.pairs++;
+        p->result.correct += pair.correct;
+        if (!p->desc.on_pair) continue;
+        pair.line = waiting->line;
+        pair.uid = atvi_pair_name(&waiting->uid, &names);
+        pair.linguistics_term = atvi_pair_name(&waiting->term, &names);
+        if (p->desc.on_pair(p->desc.user, &pair))
+            return atvi_fail(p->work->ctx, ATV_ERR_STOPPED, "stopped by on_pair after line %ld", (long)pair.line);
     }
-    p->n = p->n_seq = 0;
+    p->n = p->n_pairs = 0;
     return ATV_OK;
 }
 
-/* Encodes a sentence after the start token; *length is 0 when it does not fit behind what waits. */
-static atv_result atvi_pairs_stage(atvi_pairs *p, const char *sentence, size_t size, int64_t line, int64_t at, int *length) {
+/* Lays a sentence out at position `at`: the start token and all tokens but the last, targets all tokens. *n is their
+   number, -1 when they do not fit behind what waits. */
+static atv_result atvi_pairs_stage(atvi_pairs *p, const char *sentence, size_t size, int64_t line, int64_t at, int *n) {
     atv_work *w = p->work;
-    int64_t room = w->desc.max_tokens - at;
-    size_t n = 0;
-    *length = 0;
+    const int64_t room = w->desc.max_tokens - at;
+    size_t count = 0;
+    *n = -1;
     if (room < 1) return ATV_OK;
-    ATVI_TRY(atv_tokenizer_encode(p->tokenizer, sentence, size, w->stage_ids + at + 1, (size_t)room - 1, &n));
-    if (n + 1 > (size_t)ATVI_MIN(w->desc.max_tokens / 2, w->model->config.max_position_embeddings))
+    w->stage_ids[at] = p->desc.start_token;
+    ATVI_TRY(atv_tokenizer_encode(p->tokenizer, sentence, size, w->stage_ids + at + 1, (size_t)room - 1, &count));
+    if (count + 1 > (size_t)w->desc.max_tokens / 2 || count > (size_t)w->model->config.max_position_embeddings)
         return atvi_fail(w->ctx, ATV_ERR_FULL,
-                         "line %ld: a sentence of %lu tokens is longer than the context, or than half of max_tokens=%d",
-                         (long)line, (unsigned long)n + 1, w->desc.max_tokens);
-    if (n > (size_t)room - 1) return ATV_OK;
-    w->stage_ids[at] = p->start;
-    *length = (int)n + 1;
+                         "line %ld: a sentence of %lu tokens is longer than max_position_embeddings=%d, or half of "
+                         "max_tokens=%d", (long)line, (unsigned long)count, w->model->config.max_position_embeddings,
+                         w->desc.max_tokens);
+    if (count > (size_t)room - 1) return ATV_OK;
+    memcpy(w->targets + at, w->stage_ids + at + 1, count * sizeof *w->targets);
+    *n = (int)count;
     return ATV_OK;
 }
 
-static atv_result atvi_pairs_add(atvi_pairs *p, int64_t line, const char *good, size_t good_size,
-                                 const char *bad, size_t bad_size) {
-    int attempt, a, b;
+/* The sentences' first tokens that are equal have equal log p: the second's are not computed. */
+static atv_result atvi_pairs_add(atvi_pairs *p, const atvi_pair *pair, const char *const at[2], const size_t size[2]) {
+    atv_work *w = p->work;
+    int attempt;
     for (attempt = 0; attempt < 2; attempt++) {
-        a = b = 0;
-        if (p->n_seq + 2 <= p->work->desc.max_seqs) {
-            ATVI_TRY(atvi_pairs_stage(p, good, good_size, line, p->n, &a));
-            if (a) ATVI_TRY(atvi_pairs_stage(p, bad, bad_size, line, p->n + a, &b));
+        atvi_pair *to = &p->pairs[p->n_pairs];
+        int good = -1, bad = -1;
+        if (p->n_pairs < w->desc.max_seqs / 2) {
+            ATVI_TRY(atvi_pairs_stage(p, at[0], size[0], pair->line, p->n, &good));
+            if (good >= 0) ATVI_TRY(atvi_pairs_stage(p, at[1], size[1], pair->line, p->n + good, &bad));
         }
-        if (a && b) {
-            p->work->stage_lengths[p->n_seq++] = a;
-            p->work->stage_lengths[p->n_seq++] = b;
-            p->n += a + b;
+        if (good >= 0 && bad >= 0) {
+            int32_t *first = w->targets + p->n, *second = first + good;
+            *to = *pair;
+            to->good = good;
+            to->bad = bad;
+            for (; to->shared < good && to->shared < bad && first[to->shared] == second[to->shared]; to->shared++)
+                second[to->shared] = -100;
+            w->stage_lengths[2 * p->n_pairs] = good;
+            w->stage_lengths[2 * p->n_pairs++ + 1] = bad;
+            p->n += good + bad;
             return ATV_OK;
         }
         ATVI_TRY(atvi_pairs_flush(p));
     }
-    return atvi_fail(p->work->ctx, ATV_ERR_FULL, "line %ld: max_seqs=%d has no room for a pair", (long)line,
-                     p->work->desc.max_seqs);
+    return atvi_fail(w->ctx, ATV_ERR_FULL, "line %ld: max_seqs=%d has no room for a pair", (long)pair->line,
+                     w->desc.max_seqs);
 }
 
-/* One line's JSON object. */
-static atv_result atvi_pairs_line(atvi_pairs *p, int64_t line, const char *text, size_t size, char *sentences) {
-    static const char *const keys[2] = {"sentence_good", "sentence_bad"};
-    char *at[2];
-    size_t n[2];
+static atv_result atvi_pairs_line(atvi_pairs *p, const atvi_lines *l) {
+    static const char *const keys[4] = {"sentence_good", "sentence_bad", "UID", "linguistics_term"};
+    const int space = !p->desc.no_space;
+    const atvi_jnode *node[4];
+    const char *at[2];
+    char *to = p->sentences;
+    size_t size[2];
+    atvi_pair pair;
     atvi_json json;
-    char why[512];
-    atv_result r;
+    atv_result r = ATV_OK;
     int i;
-    r = atvi_json_parse(p->work->ctx, "the object", text, size, &json);
-    if (r != ATV_OK) {
-        const char *column = strstr(p->work->ctx->error, "column");         /* its own line is always the first */
-        if (r == ATV_ERR_MEMORY || !column) return r;
-        snprintf(why, sizeof why, "%s", column);
-        return atvi_fail(p->work->ctx, r, "line %ld %s", (long)line, why);
+    memset(&pair, 0, sizeof pair);
+    pair.line = l->line;
+    ATVI_TRY(atvi_line_parse(p->work->ctx, l, &json));
+    for (i = 0; r == ATV_OK && i < 4; i++) {
+        node[i] = atvi_json_get(json.nodes, keys[i]);
+        if (node[i] ? node[i]->type != ATVI_JSON_STRING : i < 2)
+            r = atvi_fail(p->work->ctx, ATV_ERR_FORMAT, "line %ld: %s %s", (long)l->line, node[i] ? "not a string:" : "no",
+                          keys[i]);
     }
-    for (i = 0; r == ATV_OK && i < 2; i++) {
-        const atvi_jnode *node = atvi_json_get(json.nodes, keys[i]);
-        if (!node || node->type != ATVI_JSON_STRING) {
-            r = atvi_fail(p->work->ctx, ATV_ERR_FORMAT, "line %ld: no string %s", (long)line, keys[i]);
-            break;
+    if (r == ATV_OK) {
+        for (i = 0; i < 2; to += size[i++]) {
+            at[i] = to;
+            if (space) *to = ' ';
+            size[i] = (size_t)space + atvi_json_unescape(node[i], to + space, node[i]->size);
         }
-        at[i] = i == 0 ? sentences : at[0] + n[0];
-        if (p->space) at[i][0] = ' ';
-        n[i] = (size_t)p->space + atvi_json_unescape(node, at[i] + p->space, size);        /* never longer than its source */
+        if (node[2]) pair.uid = *node[2];
+        if (node[3]) pair.term = *node[3];
     }
     atvi_json_free(&json);
-    return r == ATV_OK ? atvi_pairs_add(p, line, at[0], n[0], at[1], n[1]) : r;
+    return r == ATV_OK ? atvi_pairs_add(p, &pair, at, size) : r;
 }
 
 ATVDEF atv_result atv_eval_pairs(atv_work *work, atv_tokenizer *tokenizer, const char *jsonl, size_t size,
                                  const atv_pairs_desc *desc, atv_pairs_result *out) {
     atv_ctx *ctx = work->ctx;
     atvi_pairs p;
+    atvi_lines l = {jsonl, size, 0, NULL, 0, 0}, longest = l;
+    atvi_arena arena = {NULL, 0};
     atv_result r = ATV_OK;
-    int64_t line = 0;
-    size_t from, to, longest = 0;
-    char *sentences;
+    size_t room = 0;
     ATVI_TRY(atvi_check_language(work->model, "atv_eval_pairs"));
     memset(&p, 0, sizeof p);
     p.work = work;
     p.tokenizer = tokenizer;
-    p.space = !(desc && desc->no_space);
-    p.start = desc && desc->has_start_token ? desc->start_token : atv_tokenizer_eos(tokenizer);
-    if (p.start < 0 || p.start >= work->model->config.vocab_size)
+    if (desc) p.desc = *desc;
+    if (!p.desc.has_start_token) p.desc.start_token = atv_tokenizer_eos(tokenizer);
+    if (p.desc.start_token < 0 || p.desc.start_token >= work->model->config.vocab_size)
         return atvi_fail(ctx, ATV_ERR_ARGUMENT,
             "start_token=%d is not 0..vocab_size-1=%d: the tokenizer has no end token, or the model another vocabulary",
-            p.start, work->model->config.vocab_size - 1);
-    for (from = 0; from < size; from = to + 1) {
-        const char *end = (const char *)memchr(jsonl + from, '\n', size - from);
-        to = end ? (size_t)(end - jsonl) : size;
-        longest = ATVI_MAX(longest, to - from);
+            p.desc.start_token, work->model->config.vocab_size - 1);
+    while (atvi_next_line(&longest)) room = ATVI_MAX(room, longest.length);
+    for (;;) {                                              /* first it only counts */
+        p.pairs = (atvi_pair *)atvi_take(&arena, (size_t)work->desc.max_seqs / 2, sizeof *p.pairs);
+        p.sentences = (char *)atvi_take(&arena, 1, atvi_size(room, 1, 2));         /* two strings of a line and 2 bytes */
+        p.names = (char *)atvi_take(&arena, 1, atvi_size(room, 1, 2));
+        if (arena.base) break;
+        arena.base = (char *)atvi_alloc(ctx, arena.used);
+        if (!arena.base) return ATV_ERR_MEMORY;
+        arena.used = 0;
     }
-    sentences = (char *)atvi_alloc(ctx, atvi_size(longest, 2, 2));
-    if (!sentences) return ATV_ERR_MEMORY;
-    for (from = 0; r == ATV_OK && from < size; from = to + 1) {
-        const char *end = (const char *)memchr(jsonl + from, '\n', size - from);
-        size_t i;
-        to = end ? (size_t)(end - jsonl) : size;
-        line++;
-        for (i = from; i < to && (jsonl[i] == ' ' || jsonl[i] == '\t' || jsonl[i] == '\r'); i++) {}
-        if (i < to) r = atvi_pairs_line(&p, line, jsonl + from, to - from, sentences);
-    }
+    while (r == ATV_OK && atvi_next_line(&l)) r = atvi_pairs_line(&p, &l);
     if (r == ATV_OK) r = atvi_pairs_flush(&p);
-    atvi_free(ctx, sentences);
+    atvi_free(ctx, arena.base);
     if (r == ATV_OK) *out = p.result;
     return r;
 }

@@ -305,13 +305,32 @@ for who in cat dog fox hen; do
     echo '{"sentence_good": "The red '$who' sings.", "sentence_bad": "The '$who' red. sings"}'
 done > "$t/pairs/order.jsonl"
 echo '{"sentence_bad": "The big pig runs.", "sentence_good": "The big pig runs.", "UID": "tie"}' > "$t/pairs/a_tie.json"
+echo '{"sentence_bad": "The hen hen hen.", "sentence_good": "The hen sings.", "UID": "tie", "linguistics_term": "t"}' >> "$t/pairs/a_tie.json"
 ok "eval --pairs" eval "$t/c/d" --pairs "$t/pairs"
-sed -n 1p "$t/out" | grep -q 'a_tie.json  *1 pairs  100.00 %' && sed -n 2p "$t/out" | grep -q 'order.jsonl  *4 pairs  100.00 %' &&
-    sed -n 3p "$t/out" | grep -q '^overall  *5 pairs  100.00 %'
-result $? "eval --pairs: $(cat "$t/out")"
+sed 's/  */ /g' "$t/out" > "$t/have"
+cat > "$t/want" << 'end'
+file pairs % good 95 % interval
+a_tie.json 2 100.00 34.24 .. 100.00
+order.jsonl 4 100.00 51.01 .. 100.00
+
+linguistics_term pairs % good 95 % interval
+t 1 100.00 20.65 .. 100.00
+
+UID pairs % good 95 % interval
+tie 2 100.00 34.24 .. 100.00
+
+overall 6 100.00 60.97 .. 100.00
+mean of files 100.00
+end
+same "eval --pairs" "$t/want" "$t/have"
 ok "eval --pairs --json" eval "$t/c/d" --pairs "$t/pairs/order.jsonl" --json --limit 3 --no-space --start-token "<s>"
-grep -q '^{"files": \[{"file": ".*", "pairs": 3, "correct": [0-3], .*\], "pairs": 3, .*}$' "$t/out"
-result $? "eval --pairs --json: $(cat "$t/out")"
+for table in file overall; do says "eval --pairs --json" \
+    '^{"table": "'$table'", "name": "[a-z.]*", "pairs": 3, "correct": [0-3], "accuracy": [0-9.]*, "low": [0-9.]*, "high": [0-9.]*}$'
+done
+ok "eval --pairs --json" eval "$t/c/d" --pairs "$t/pairs" --json
+says "eval --pairs --json" '^{"table": "mean of files", "files": 2, "accuracy": 1}$'
+echo '{"sentence_good": "The hen sings."}' > "$t/bad.json"
+fails "$t/bad.json: line 1: no sentence_bad" eval "$t/c/d" --pairs "$t/bad.json"
 fails "--start-token=nobody" eval "$t/c/d" --pairs "$t/pairs" --start-token nobody
 fails "--start-token=9999" eval "$t/c/d" --pairs "$t/pairs" --start-token 9999
 fails "$t/a/config.json" eval "$t/c/d" --pairs "$t/a/config.json"

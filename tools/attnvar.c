@@ -1031,17 +1031,83 @@ static char **pair_files(const char *path, size_t *n) {
     return files;
 }
 
-/* One file's or all files' accuracy: a row of a table, or members of an object that `r` has begun. */
-static void show_pairs(record *r, const char *name, atv_pairs_result result) {
-    double accuracy = (double)result.correct / (double)result.pairs;
-    if (r->json) {
-        put_whole(r, "pairs", result.pairs);
-        put_whole(r, "correct", result.correct);
-        put_real(r, "accuracy", accuracy);
+enum { PAIRS_TOKENS = 2048 };                   /* of a batch of sentences */
+
+/* Pairs counted by file, linguistics_term and UID, in the order they come; each a row of a table. */
+typedef enum table { OF_FILE, OF_TERM, OF_UID, N_TABLES } table;
+static const char *const table_names[N_TABLES] = {"file", "linguistics_term", "UID"};
+
+typedef struct tally { table of; char *name; atv_pairs_result count; } tally;
+typedef struct tallies { tally *rows; size_t n, room; } tallies;
+
+static void count_pair(tallies *t, table of, const char *name, int correct) {
+    size_t i = t->n;
+    if (!name) return;
+    while (i > 0 && (t->rows[i - 1].of != of || strcmp(t->rows[i - 1].name, name) != 0)) i--;      /* the last one, mostly */
+    if (i == 0) {
+        tally row = {OF_FILE, NULL, {0, 0}};
+        row.of = of;
+        row.name = join(name, "", "");
+        t->rows = (tally *)grow(t->rows, t->n, t->n + 1, &t->room, sizeof *t->rows);
+        t->rows[t->n] = row;
+        i = ++t->n;
+    }
+    t->rows[i - 1].count.pairs++;
+    t->rows[i - 1].count.correct += correct;
+}
+
+typedef struct pairs_file { tallies *tallies; const char *name; } pairs_file;
+
+static int on_pair(void *user, const atv_pair *pair) {
+    const pairs_file *f = (const pairs_file *)user;
+    count_pair(f->tallies, OF_FILE, f->name, pair->correct);
+    count_pair(f->tallies, OF_TERM, pair->linguistics_term, pair->correct);
+    count_pair(f->tallies, OF_UID, pair->uid, pair->correct);
+    return 0;
+}
+
+static void show_pairs(const args *a, const char *of, const char *name, atv_pairs_result count) {
+    double accuracy = (double)count.correct / (double)count.pairs, low, high;
+    record r = begin(a);
+    atv_interval(count.correct, count.pairs, &low, &high);
+    if (r.json) {
+        put_text(&r, "table", of);
+        put_text(&r, "name", name);
+        put_whole(&r, "pairs", count.pairs);
+        put_whole(&r, "correct", count.correct);
+        put_real(&r, "accuracy", accuracy);
+        put_real(&r, "low", low);
+        put_real(&r, "high", high);
+        finish(&r);
     } else {
-        const char *slash = strrchr(name, '/');
-        printf("%-40s %7lld pairs  %6.2f %%\n", slash ? slash + 1 : name, (long long)result.pairs, 100 * accuracy);
+        printf("%-52s %7lld  %6.2f  %6.2f .. %6.2f\n", name, (long long)count.pairs, 100 * accuracy, 100 * low, 100 * high);
         fflush(stdout);
+    }
+}
+
+/* The rows of one table under its heading. */
+static void show_table(const args *a, const tallies *t, table of) {
+    int n = 0;
+    size_t i;
+    for (i = 0; i < t->n; i++) {
+        if (t->rows[i].of != of) continue;
+        if (n++ == 0 && !given(a, "json"))
+            printf("%-52s %7s  %6s  %s\n", table_names[of], "pairs", "% good", "95 % interval");
+        show_pairs(a, table_names[of], t->rows[i].name, t->rows[i].count);
+    }
+    if (n > 0 && !given(a, "json")) putchar('\n');
+}
+
+/* Every file counts the same, as benchmarks report it. */
+static void show_mean(const args *a, size_t n, double mean) {
+    record r = begin(a);
+    if (r.json) {
+        put_text(&r, "table", "mean of files");
+        put_whole(&r, "files", (int64_t)n);
+        put_real(&r, "accuracy", mean);
+        finish(&r);
+    } else {
+        printf("%-52s %7s  %6.2f\n", "mean of files", "", 100 * mean);
     }
 }
 
@@ -1057,12 +1123,14 @@ static size_t first_lines(const char *text, size_t size, int64_t limit) {
 }
 
 static void eval_pairs(const args *a, atv_model *model, atv_tokenizer *tokenizer) {
-    atv_work *work = make_work(model, (int)most(2048, atv_model_config(model)->max_position_embeddings), 0);
+    atv_work *work = make_work(model, (int)most(PAIRS_TOKENS, atv_model_config(model)->max_position_embeddings), 0);
     atv_pairs_desc desc = {0};
     atv_pairs_result all = {0, 0}, result;
+    tallies t = {NULL, 0, 0};
     size_t n, i, size;
     char **files = pair_files(words(a, "pairs"), &n);
-    record total = begin(a);
+    double mean = 0;
+    int of;
     desc.no_space = given(a, "no-space");
     if (given(a, "start-token")) {
         const char *start = words(a, "start-token");
@@ -1071,30 +1139,31 @@ static void eval_pairs(const args *a, atv_model *model, atv_tokenizer *tokenizer
         if (!atv_tokenizer_token(tokenizer, desc.start_token, &size))
             die("--start-token=%s is no token of %s", start, a->operand);
     }
-    if (total.json) {
-        put_key(&total, "files");
-        putchar('[');
-    }
     for (i = 0; i < n; i++) {
-        record r = begin(a);
         char *text = read_all(files[i], &size);
+        const char *slash = strrchr(files[i], '/');
+        pairs_file file;
         atv_result outcome;
-        size = first_lines(text, size, whole(a, "limit"));
-        outcome = atv_eval_pairs(work, tokenizer, text, size, &desc, &result);
+        file.tallies = &t;
+        file.name = slash ? slash + 1 : files[i];
+        desc.on_pair = on_pair;
+        desc.user = &file;
+        outcome = atv_eval_pairs(work, tokenizer, text, first_lines(text, size, whole(a, "limit")), &desc, &result);
         free(text);
         if (outcome != ATV_OK) die("%s: %s", files[i], atv_last_error(ctx));
         if (result.pairs == 0) die("%s: holds no pair", files[i]);
-        if (r.json && i > 0) printf(", ");
-        if (r.json) put_text(&r, "file", files[i]);
-        show_pairs(&r, files[i], result);
-        if (r.json) putchar('}');
+        mean += (double)result.correct / (double)result.pairs / (double)n;
         all.pairs += result.pairs;
         all.correct += result.correct;
+        if (isatty(STDERR_FILENO)) fprintf(stderr, "\r\033[K%lu/%lu files%s", (unsigned long)i + 1, (unsigned long)n,
+                                           i + 1 < n ? "" : "\r\033[K");
         free(files[i]);
     }
-    if (total.json) putchar(']');
-    show_pairs(&total, "overall", all);
-    if (total.json) puts("}");
+    for (of = 0; of < N_TABLES; of++) show_table(a, &t, (table)of);
+    show_pairs(a, "overall", "overall", all);
+    if (n > 1) show_mean(a, n, mean);
+    for (i = 0; i < t.n; i++) free(t.rows[i].name);
+    free(t.rows);
     free(files);
     atv_work_destroy(work);
 }
@@ -1466,7 +1535,7 @@ static const option generate_options[] = {
 static const option eval_options[] = {
     {"text", WORDS, "FILE", NULL, 0, 0, "mean loss of a text's documents"},
     {"context", WHOLE, "N", NULL, 2, MANY, "cut documents to N tokens (default: the model's context)"},
-    {"pairs", WORDS, "PATH", NULL, 0, 0, "minimal pairs as JSON lines; of a directory all .json and .jsonl"},
+    {"pairs", WORDS, "PATH", NULL, 0, 0, "minimal pairs as JSON lines, counted by file, linguistics_term and UID; of a directory all .json and .jsonl"},
     {"start-token", WORDS, "TOKEN", NULL, 0, 0, "before each sentence, as text or id (default: the end token)"},
     {"no-space", FLAG, NULL, NULL, 0, 0, "no space before each sentence"},
     {"limit", WHOLE, "N", "0", 0, MANY, "only the first N lines of each file; 0: all"},
