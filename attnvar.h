@@ -25,7 +25,7 @@
        >>train       AdamW, schedules, accumulation, ragged batches, ranks, save and resume
        >>tokenizer   byte-level BPE: encode, decode, train
        >>checkpoint  safetensors; Hugging Face model directories
-       >>eval        held-out loss, minimal pairs, the labels of documents
+       >>eval        held-out loss, minimal pairs, the labels of documents; tasks of classification, fine-tuning
        and, in the implementation alone, >>platform >>memory >>parallel >>rng >>vec-scalar >>vec-avx2 >>vec-avx512
        >>vec-neon >>kernels >>dispatch >>embed >>norm >>linear >>attn-forward >>attn-backward >>attn-step >>mlp >>loss
        >>model-forward >>model-backward >>adamw >>json >>safetensors
@@ -772,6 +772,60 @@ ATVDEF atv_result atv_eval_pairs(atv_work *work, atv_tokenizer *tokenizer, const
 
 /* Between what proportions `correct` of n lie with 95 % confidence (Wilson 1927); 0 and 1 for n = 0. */
 ATVDEF void atv_interval(int64_t correct, int64_t n, double *low, double *high);
+
+/* A task of classification (GLUE, SuperGLUE): examples with labels, read from JSON lines and made into documents. */
+typedef struct atv_task atv_task;
+
+typedef struct atv_task_desc {
+    int max_length;                 /* tokens of an example, special ones too; 0: 128 */
+    int wrap;                       /* 0: a pair's texts A and B end to end with nothing around them; 1: before A after, or
+                                       before A after after B after, with what atv_tokenizer_wrap says */
+    const char *const *labels;      /* [n_labels] the labels from 0 on, any other is refused: those of the training file
+                                       for a validation file. NULL: those that come, sorted */
+    int n_labels;
+} atv_task_desc;
+
+/* One object a line. Its fields tell the task, and what is A and what is B:
+       sentence1 sentence2   question1 question2   premise hypothesis   question passage   question sentence
+       question answer paragraph       A is "Question: " question " Answer: " answer
+       span2_text span1_text text      A is "Does "" span2_text "" refer to "" span1_text "" in this passage?"
+       sentence   text                 A alone
+   and label is a whole number, a string, or true or false (a number with a fraction would be regression, which is refused;
+   -1: none is known). All lines have the first line's fields; a field that is missing, or no string, is named with its line.
+   A pair that is too long loses tokens at the end of its longer text until both are equally long, then at both ends. That,
+   the fields and their order, and 128 are those of the BabyLM 2023 evaluation's finetune_classification.py; with GPT-2's
+   tokenizer, and not its fast variant, as its scripts ask for, transformers puts nothing around the texts (wrap = 0); the
+   fast one follows tokenizer.json (wrap = 1, where that says RobertaProcessing). desc may be NULL. */
+ATVDEF atv_result atv_task_load(atv_tokenizer *tokenizer, const char *path, const atv_task_desc *desc, atv_task **out);
+ATVDEF atv_result atv_task_from_memory(atv_tokenizer *tokenizer, const char *jsonl, size_t size, const atv_task_desc *desc,
+                                       atv_task **out);
+ATVDEF void atv_task_destroy(atv_task *task);
+ATVDEF const atv_data *atv_task_data(const atv_task *task);                /* labels below 0: none */
+ATVDEF const char *const *atv_task_labels(const atv_task *task, int *n);   /* by number, as text */
+ATVDEF const char *atv_task_fields(const atv_task *task);                  /* "sentence1 sentence2" */
+
+/* How well labels are found. All but n and correct are 0..1, mcc -1..1; 0 where a quotient has no value. */
+typedef struct atv_metrics {
+    int64_t n, correct;
+    double accuracy;
+    double f1;                      /* of two labels: of label 1; of more: the mean over all labels (macro) */
+    double mcc;                     /* Matthews 1975; of more than two labels: Gorodkin 2004 */
+} atv_metrics;
+
+#define ATV_METRICS(X) X(AUTO, "auto") X(ACCURACY, "accuracy") X(F1, "f1") X(MCC, "mcc")
+typedef enum atv_metric {
+#define X(name, text) ATV_METRIC_##name,
+    ATV_METRICS(X)
+#undef X
+    ATV_METRIC_COUNT
+} atv_metric;
+
+/* labels [n] 0..num_labels-1, below 0: not counted; predicted [n]. baseline, if not NULL: the best that the same answer
+   for all reaches: for the accuracy that is the majority's label, for the F1 of two labels always label 1, for mcc 0. */
+ATVDEF void atv_measure(const int32_t *labels, const int32_t *predicted, int64_t n, int num_labels, atv_metrics *out,
+                        atv_metrics *baseline);
+ATVDEF double atv_metrics_get(const atv_metrics *metrics, atv_metric metric);      /* AUTO: the accuracy */
+ATVDEF const char *atv_metric_name(atv_metric metric);
 
 #ifdef __cplusplus
 }
@@ -9497,6 +9551,359 @@ ATVDEF atv_result atv_eval_pairs(atv_work *work, atv_tokenizer *tokenizer, const
     atvi_free(ctx, arena.base);
     if (r == ATV_OK) *out = p.result;
     return r;
+}
+
+/* ---- tasks ---- */
+
+/* Which fields make which texts, in the order in which they are tried. A is before + first + between + second + after, or
+   just the first; the last field is B. */
+typedef struct atvi_task_form { const char *name, *field[3], *piece[3]; int in_first; } atvi_task_form;
+static const atvi_task_form atvi_task_forms[] = {
+    {"sentence1 sentence2", {"sentence1", "sentence2", NULL}, {NULL, NULL, NULL}, 1},
+    {"question1 question2", {"question1", "question2", NULL}, {NULL, NULL, NULL}, 1},
+    {"premise hypothesis", {"premise", "hypothesis", NULL}, {NULL, NULL, NULL}, 1},
+    {"question passage", {"question", "passage", NULL}, {NULL, NULL, NULL}, 1},
+    {"question sentence", {"question", "sentence", NULL}, {NULL, NULL, NULL}, 1},
+    {"question answer paragraph", {"question", "answer", "paragraph"}, {"Question: ", " Answer: ", ""}, 2},
+    {"span2_text span1_text text", {"span2_text", "span1_text", "text"},
+     {"Does \"", "\" refer to \"", "\" in this passage?"}, 2},
+    {"sentence", {"sentence", NULL, NULL}, {NULL, NULL, NULL}, 1},
+    {"text", {"text", NULL, NULL}, {NULL, NULL, NULL}, 1}
+};
+enum {
+    ATVI_TASK_PIECES = 64,                                  /* bytes: more than any form's pieces have together */
+    ATVI_TASK_LABELS = 1024                                 /* that a file may have; they are looked up one by one */
+};
+
+struct atv_task {
+    atv_ctx *ctx;
+    const atvi_task_form *form;
+    atv_data data;
+    const char **labels;            /* [n_labels] in names */
+    int n_labels;
+    atvi_buf ids, lengths, numbers; /* of the documents: int32_t, int, int32_t */
+    atvi_buf names;
+};
+
+/* A label of the file: its place among the names, its number if it is one, its rank in the end. */
+typedef struct atvi_label { size_t name; int64_t value; int32_t rank; } atvi_label;
+
+typedef struct atvi_task_reader {
+    atv_task *task;
+    atv_tokenizer *tokenizer;
+    atv_task_desc desc;
+    int64_t line;
+    atvi_json_type type;            /* of the labels so far: ATVI_JSON_NULL, _TRUE (or false), _NUMBER, _STRING */
+    atvi_buf labels;                /* atvi_label */
+    char *text;                     /* of a line: its texts, */
+    int32_t *ids;                   /* and their tokens */
+    size_t room;
+} atvi_task_reader;
+
+static int atvi_label_count(const atvi_task_reader *r) { return (int)(r->labels.size / sizeof(atvi_label)); }
+
+/* The label's text into `to`, which has room; 0 when it is none. */
+static int atvi_label_text(const atvi_jnode *node, char *to, size_t *size, int64_t *value, atvi_json_type *type) {
+    *type = node->type == ATVI_JSON_FALSE ? ATVI_JSON_TRUE : node->type;
+    *value = 0;
+    if (*type == ATVI_JSON_TRUE) {
+        *value = node->type == ATVI_JSON_TRUE;
+        *size = (size_t)snprintf(to, ATVI_TASK_PIECES, "%s", *value ? "true" : "false");
+    } else if (*type == ATVI_JSON_NUMBER) {
+        if (!atvi_json_int(node, value)) return 0;
+        *size = (size_t)snprintf(to, ATVI_TASK_PIECES, "%lld", (long long)*value);
+    } else if (*type == ATVI_JSON_STRING) {
+        *size = atvi_json_unescape(node, to, node->size);
+        if (*size == 0 || memchr(to, 0, *size)) return 0;
+    } else return 0;
+    to[*size] = 0;
+    return 1;
+}
+
+static const char *atvi_label_name(const atvi_task_reader *r, int i) {
+    return r->task->names.data + ((const atvi_label *)(const void *)r->labels.data)[i].name;
+}
+
+/* The label's place among those given, or those so far, to which it is added. */
+static atv_result atvi_task_label(atvi_task_reader *r, const atvi_jnode *node, int32_t *out) {
+    atv_ctx *ctx = r->task->ctx;
+    atvi_json_type type;
+    atvi_label label;
+    size_t size = 0;
+    int i;
+    memset(&label, 0, sizeof label);
+    if (!node) return atvi_fail(ctx, ATV_ERR_FORMAT, "line %ld: no label", (long)r->line);
+    if (!atvi_label_text(node, r->text, &size, &label.value, &type))
+        return atvi_fail(ctx, type == ATVI_JSON_NUMBER ? ATV_ERR_UNSUPPORTED : ATV_ERR_FORMAT, type == ATVI_JSON_NUMBER ?
+                         "line %ld: label=%.*s is no whole number: regression is not done here" :
+                         "line %ld: label=%.*s is no number, no string, not true or false", (long)r->line,
+                         (int)ATVI_MIN(node->size, 60), node->text);
+    if (type == ATVI_JSON_NUMBER && label.value == -1) { *out = -100; return ATV_OK; }
+    for (i = 0; r->desc.labels && i < r->desc.n_labels; i++)
+        if (strcmp(r->desc.labels[i], r->text) == 0) { *out = i; return ATV_OK; }
+    if (r->desc.labels)
+        return atvi_fail(ctx, ATV_ERR_FORMAT, "line %ld: label=%.60s is none of the %d from %.60s to %.60s", (long)r->line,
+                         r->text, r->desc.n_labels, r->desc.labels[0], r->desc.labels[r->desc.n_labels - 1]);
+    if (r->type != ATVI_JSON_NULL && r->type != type)
+        return atvi_fail(ctx, ATV_ERR_FORMAT, "line %ld: label=%.60s is of another type than the labels before",
+                         (long)r->line, r->text);
+    r->type = type;
+    for (i = 0; i < atvi_label_count(r); i++)
+        if (strcmp(atvi_label_name(r, i), r->text) == 0) { *out = i; return ATV_OK; }
+    if (i == ATVI_TASK_LABELS)
+        return atvi_fail(ctx, ATV_ERR_UNSUPPORTED, "line %ld: label=%.60s is one more than the %d that are done here",
+                         (long)r->line, r->text, i);
+    label.name = r->task->names.size;
+    atvi_buf_put(&r->task->names, r->text, size + 1);
+    atvi_buf_put(&r->labels, &label, sizeof label);
+    *out = i;
+    return r->task->names.failed || r->labels.failed ? ATV_ERR_MEMORY : ATV_OK;
+}
+
+/* The fields' strings as A and B, one after the other in `text`. */
+static atv_result atvi_task_texts(atvi_task_reader *r, const atvi_jnode *object, size_t size[2]) {
+    const atvi_task_form *form = r->task->form;
+    char *to = r->text;
+    int i, b;
+    size[0] = size[1] = 0;
+    for (i = 0; i < 3 && form->field[i]; i++) {
+        const atvi_jnode *node = atvi_json_get(object, form->field[i]);
+        char *from = to;
+        if (!node || node->type != ATVI_JSON_STRING)
+            return atvi_fail(r->task->ctx, ATV_ERR_FORMAT, "line %ld: %s %s", (long)r->line, node ? "not a string:" : "no",
+                             form->field[i]);
+        b = i >= form->in_first;
+        if (!b && form->piece[i]) to += snprintf(to, ATVI_TASK_PIECES, "%s", form->piece[i]);
+        to += atvi_json_unescape(node, to, node->size);
+        if (i + 1 == form->in_first && form->in_first > 1) to += snprintf(to, ATVI_TASK_PIECES, "%s", form->piece[2]);
+        size[b] += (size_t)(to - from);
+    }
+    return ATV_OK;
+}
+
+static void atvi_task_put(atvi_task_reader *r, int32_t id, int *length) {
+    if (id < 0) return;
+    atvi_buf_put(&r->task->ids, &id, sizeof id);
+    ++*length;
+}
+
+/* Lays the line's tokens out, cut to max_length as transformers' longest_first does; where both texts lose tokens and an
+   odd one is left over, its slow tokenizers give it to A, its fast ones to the longer text, to B when they are equal. */
+static atv_result atvi_task_document(atvi_task_reader *r, const size_t size[2], int pair) {
+    atv_task *t = r->task;
+    size_t n[2] = {0, 0}, special, room, i;
+    int before = -1, after = -1, length = 0, b;
+    if (r->desc.wrap) atv_tokenizer_wrap(r->tokenizer, &before, &after);
+    special = (size_t)((before >= 0) + (after >= 0) * (pair ? 3 : 1));
+    if (special >= (size_t)r->desc.max_length)
+        return atvi_fail(t->ctx, ATV_ERR_ARGUMENT, "max_length=%d has no room for text", r->desc.max_length);
+    room = (size_t)r->desc.max_length - special;
+    for (b = 0; b <= pair; b++)
+        ATVI_TRY(atv_tokenizer_encode(r->tokenizer, r->text + (b ? size[0] : 0), size[b], r->ids + (b ? n[0] : 0),
+                                      r->room - (b ? n[0] : 0), &n[b]));
+    i = n[0];                                               /* where B's tokens begin */
+    if (n[0] + n[1] > room) {
+        if (n[0] > room / 2) {
+            if (n[1] <= room / 2) n[0] = room - n[1];
+            else n[0] = r->desc.wrap && n[0] <= n[1] ? room / 2 : room - room / 2;
+        }
+        n[1] = room - n[0];
+    }
+    atvi_task_put(r, before, &length);
+    atvi_buf_put(&t->ids, r->ids, n[0] * sizeof *r->ids);
+    atvi_task_put(r, after, &length);
+    if (pair) {
+        atvi_task_put(r, after, &length);
+        atvi_buf_put(&t->ids, r->ids + i, n[1] * sizeof *r->ids);
+        atvi_task_put(r, after, &length);
+    }
+    length += (int)(n[0] + n[1]);
+    if (length == 0)
+        return atvi_fail(t->ctx, ATV_ERR_FORMAT, "line %ld: %s: no text", (long)r->line, t->form->name);
+    atvi_buf_put(&t->lengths, &length, sizeof length);
+    return t->ids.failed || t->lengths.failed ? ATV_ERR_MEMORY : ATV_OK;
+}
+
+static atv_result atvi_task_line(atvi_task_reader *r, const atvi_jnode *object) {
+    atv_task *t = r->task;
+    size_t size[2];
+    int32_t label = 0;
+    int i, k;
+    for (i = 0; !t->form && i < ATVI_LENGTH(atvi_task_forms); i++) {
+        const atvi_task_form *form = &atvi_task_forms[i];
+        for (k = 0; k < 3 && form->field[k] && atvi_json_get(object, form->field[k]); k++) {}
+        if (k == 3 || !form->field[k]) t->form = form;
+    }
+    if (!t->form)
+        return atvi_fail(t->ctx, ATV_ERR_FORMAT, "line %ld: its fields are those of no task known here", (long)r->line);
+    if (t->data.n_docs == INT_MAX) return atvi_fail(t->ctx, ATV_ERR_FORMAT, "line %ld: too many lines", (long)r->line);
+    ATVI_TRY(atvi_task_label(r, atvi_json_get(object, "label"), &label));
+    ATVI_TRY(atvi_task_texts(r, object, size));
+    ATVI_TRY(atvi_task_document(r, size, t->form->field[t->form->in_first] != NULL));
+    atvi_buf_put(&t->numbers, &label, sizeof label);
+    t->data.n_docs++;
+    return atvi_buf_done(&t->numbers);
+}
+
+/* The labels in their order: numbers by value, strings by their bytes; or the given ones, copied. */
+static atv_result atvi_task_finish(atvi_task_reader *r) {
+    atv_task *t = r->task;
+    atvi_label *labels = (atvi_label *)(void *)r->labels.data;
+    int32_t *numbers;
+    int i, k, n = r->desc.labels ? r->desc.n_labels : atvi_label_count(r);
+    size_t at;
+    for (i = 0; r->desc.labels && i < n; i++) atvi_buf_put(&t->names, r->desc.labels[i], strlen(r->desc.labels[i]) + 1);
+    ATVI_TRY(atvi_buf_done(&t->names));
+    t->labels = (const char **)atvi_alloc(t->ctx, atvi_size((size_t)n, sizeof *t->labels, 1));
+    if (!t->labels) return ATV_ERR_MEMORY;
+    t->n_labels = n;
+    t->data.ids = (const int32_t *)(const void *)t->ids.data;
+    t->data.lengths = (const int *)(const void *)t->lengths.data;
+    t->data.labels = numbers = (int32_t *)(void *)t->numbers.data;
+    for (i = 0, at = 0; r->desc.labels && i < n; at += strlen(t->names.data + at) + 1) t->labels[i++] = t->names.data + at;
+    if (r->desc.labels) return ATV_OK;
+    for (i = 0; i < n; i++) {
+        for (k = 0; k < n; k++)
+            labels[i].rank += r->type == ATVI_JSON_STRING ? strcmp(atvi_label_name(r, k), atvi_label_name(r, i)) < 0
+                                                          : labels[k].value < labels[i].value;
+        t->labels[labels[i].rank] = atvi_label_name(r, i);
+    }
+    for (i = 0; i < t->data.n_docs; i++) if (numbers[i] >= 0) numbers[i] = labels[numbers[i]].rank;
+    return ATV_OK;
+}
+
+static atv_result atvi_task_read(atvi_task_reader *r, const char *jsonl, size_t size) {
+    atvi_lines l = {jsonl, size, 0, NULL, 0, 0}, longest = l;
+    while (atvi_next_line(&longest)) r->room = ATVI_MAX(r->room, longest.length);
+    r->room = atvi_size(r->room, 1, 2 * ATVI_TASK_PIECES);
+    r->text = (char *)atvi_alloc(r->task->ctx, r->room);
+    r->ids = r->text ? (int32_t *)atvi_alloc(r->task->ctx, atvi_size(r->room, sizeof *r->ids, 0)) : NULL;
+    if (!r->ids) return ATV_ERR_MEMORY;
+    while (atvi_next_line(&l)) {
+        atvi_json json;
+        atv_result result;
+        r->line = l.line;
+        ATVI_TRY(atvi_line_parse(r->task->ctx, &l, &json));
+        result = atvi_task_line(r, json.nodes);
+        atvi_json_free(&json);
+        ATVI_TRY(result);
+    }
+    if (r->task->data.n_docs == 0) return atvi_fail(r->task->ctx, ATV_ERR_FORMAT, "no examples");
+    return atvi_task_finish(r);
+}
+
+ATVDEF atv_result atv_task_from_memory(atv_tokenizer *tokenizer, const char *jsonl, size_t size, const atv_task_desc *desc,
+                                       atv_task **out) {
+    atv_ctx *ctx = tokenizer->ctx;
+    atvi_task_reader reader;
+    atv_result r;
+    memset(&reader, 0, sizeof reader);
+    if (desc) reader.desc = *desc;
+    if (reader.desc.max_length == 0) reader.desc.max_length = 128;
+    ATVI_TRY(atvi_check_range(ctx, "max_length", reader.desc.max_length, 1, 1 << 24));
+    if (reader.desc.labels) ATVI_TRY(atvi_check_range(ctx, "n_labels", reader.desc.n_labels, 1, ATVI_TASK_LABELS));
+    reader.tokenizer = tokenizer;
+    reader.task = (atv_task *)atvi_alloc(ctx, sizeof *reader.task);
+    if (!reader.task) return ATV_ERR_MEMORY;
+    reader.task->ctx = reader.task->ids.ctx = reader.task->lengths.ctx = reader.task->numbers.ctx = ctx;
+    reader.task->names.ctx = reader.labels.ctx = ctx;
+    r = atvi_task_read(&reader, jsonl, size);
+    atvi_free(ctx, reader.text);
+    atvi_free(ctx, reader.ids);
+    atvi_buf_free(&reader.labels);
+    if (r == ATV_OK) *out = reader.task;
+    else atv_task_destroy(reader.task);
+    return r;
+}
+
+ATVDEF atv_result atv_task_load(atv_tokenizer *tokenizer, const char *path, const atv_task_desc *desc, atv_task **out) {
+    atv_ctx *ctx = tokenizer->ctx;
+    const void *data = NULL;
+    char why[512];
+    size_t size = 0;
+    atv_result r;
+    ATVI_TRY(atvi_map(ctx, path, &data, &size));
+    r = atv_task_from_memory(tokenizer, (const char *)data, size, desc, out);
+    atvi_unmap(ctx, data, size);
+    if (r == ATV_OK || r == ATV_ERR_MEMORY) return r;
+    snprintf(why, sizeof why, "%s", ctx->error);
+    return atvi_fail(ctx, r, "%s: %s", path, why);
+}
+
+ATVDEF void atv_task_destroy(atv_task *task) {
+    if (!task) return;
+    atvi_buf_free(&task->ids);
+    atvi_buf_free(&task->lengths);
+    atvi_buf_free(&task->numbers);
+    atvi_buf_free(&task->names);
+    atvi_free(task->ctx, (void *)task->labels);
+    atvi_free(task->ctx, task);
+}
+
+ATVDEF const atv_data *atv_task_data(const atv_task *task) { return &task->data; }
+ATVDEF const char *atv_task_fields(const atv_task *task) { return task->form->name; }
+ATVDEF const char *const *atv_task_labels(const atv_task *task, int *n) {
+    *n = task->n_labels;
+    return task->labels;
+}
+
+/* ---- metrics ---- */
+
+static double atvi_quotient(double a, double b) { return b > 0 ? a / b : 0; }
+
+/* With t_k examples of label k, p_k times predicted and c_k of them rightly, of n in all, c rightly: F1 of k is
+   2 c_k / (t_k + p_k), mcc (c n - sum p_k t_k) / sqrt((n^2 - sum p_k^2) (n^2 - sum t_k^2)). */
+ATVDEF void atv_measure(const int32_t *labels, const int32_t *predicted, int64_t n, int num_labels, atv_metrics *out,
+                        atv_metrics *baseline) {
+    double f1 = 0, pt = 0, pp = 0, tt = 0, most = 0, most_f1 = 0, all;
+    atv_metrics m;
+    int64_t i;
+    int k;
+    memset(&m, 0, sizeof m);
+    for (i = 0; i < n; i++) {
+        m.n += labels[i] >= 0;
+        m.correct += labels[i] >= 0 && labels[i] == predicted[i];
+    }
+    all = (double)m.n;
+    for (k = 0; k < num_labels; k++) {
+        double t = 0, p = 0, c = 0;
+        for (i = 0; i < n; i++) {
+            if (labels[i] < 0) continue;
+            t += labels[i] == k;
+            p += predicted[i] == k;
+            c += labels[i] == k && predicted[i] == k;
+        }
+        pt += p * t;
+        pp += p * p;
+        tt += t * t;
+        most = ATVI_MAX(most, t);
+        if (num_labels == 2 && k == 0) continue;            /* of two, only label 1's F1 is asked for */
+        f1 += atvi_quotient(2 * c, t + p);
+        most_f1 = ATVI_MAX(most_f1, atvi_quotient(2 * t, t + all));
+    }
+    m.accuracy = atvi_quotient((double)m.correct, all);
+    m.f1 = num_labels == 2 ? f1 : atvi_quotient(f1, num_labels);
+    m.mcc = atvi_quotient((double)m.correct * all - pt, sqrt((all * all - pp) * (all * all - tt)));
+    *out = m;
+    if (!baseline) return;
+    m.correct = (int64_t)most;
+    m.accuracy = atvi_quotient(most, all);
+    m.f1 = num_labels == 2 ? most_f1 : atvi_quotient(most_f1, num_labels);
+    m.mcc = 0;
+    *baseline = m;
+}
+
+ATVDEF double atv_metrics_get(const atv_metrics *m, atv_metric metric) {
+    return metric == ATV_METRIC_F1 ? m->f1 : metric == ATV_METRIC_MCC ? m->mcc : m->accuracy;
+}
+
+ATVDEF const char *atv_metric_name(atv_metric metric) {
+    static const char *const names[] = {
+#define X(name, text) text,
+        ATV_METRICS(X)
+#undef X
+    };
+    return (int)metric >= 0 && metric < ATV_METRIC_COUNT ? names[metric] : "unknown";
 }
 
 #ifdef ATVI_FAST_MATH

@@ -1,4 +1,4 @@
-/* Evaluation: minimal pairs and the interval of an accuracy. */
+/* Evaluation: minimal pairs, the interval of an accuracy, tasks of classification and their metrics. */
 #define ATTNVAR_IMPLEMENTATION
 #include "../attnvar.h"
 #include "test.h"
@@ -218,9 +218,234 @@ static void test_interval(void) {
     }
 }
 
+/* ==== tasks ======================================================================================================= */
+
+/* What transformers 4.40 makes of the same texts with truncation=True: GPT2Tokenizer (wrap 0) and the fast one of
+   tokenizer.json (wrap 1). */
+static const struct { const char *fields, *line; int max_length, wrap, n, ids[44]; } examples[] = {
+#define ONE "{\"sentence\": \"The red cat sings.\", \"label\": 0}"
+    {"sentence", ONE, 0, 0, 9, {288, 342, 267, 390, 271, 295, 75, 87, 18}},
+    {"sentence", ONE, 0, 1, 11, {0, 288, 342, 267, 390, 271, 295, 75, 87, 18, 1}},
+    {"sentence", "{\"label\": 0, \"sentence\": \"The red cat sings in the house.\"}", 5, 0, 5, {288, 342, 267, 390, 271}},
+    {"text", "{\"idx\": 3, \"text\": \"The red cat sings in the house.\", \"label\": 0}", 5, 1, 5, {0, 288, 342, 267, 1}},
+#define PAIR "{\"sentence2\": \"A dog sees it.\", \"label\": 0, \"sentence1\": \"The cat runs.\"}"
+    {"sentence1 sentence2", PAIR, 0, 0, 12, {288, 390, 342, 310, 87, 18, 37, 384, 419, 87, 304, 18}},
+    {"sentence1 sentence2", PAIR, 0, 1, 16, {0, 288, 390, 342, 310, 87, 18, 1, 1, 37, 384, 419, 87, 304, 18, 1}},
+#define LONG_A "{\"question1\": \"the cat sees the dog and the cat sees it again\", " \
+    "\"question2\": \"the dog runs.\", \"label\": 1}"
+    {"question1 question2", LONG_A, 11, 0, 11, {398, 390, 419, 87, 263, 384, 398, 384, 342, 310, 87}},
+    {"question1 question2", LONG_A, 11, 1, 11, {0, 398, 390, 419, 87, 1, 1, 398, 384, 342, 1}},
+#define LONG_B "{\"premise\": \"the dog runs.\", " \
+    "\"hypothesis\": \"the cat sees the dog and the cat sees it again\", \"label\": 1}"
+    {"premise hypothesis", LONG_B, 11, 0, 11, {398, 384, 342, 310, 87, 18, 398, 390, 419, 87, 263}},
+    {"premise hypothesis", LONG_B, 11, 1, 11, {0, 398, 384, 342, 1, 1, 398, 390, 419, 87, 1}},
+#define BOTH(a, x, b, y) "{\"" a "\": \"" x "\", \"" b "\": \"" y "\", \"label\": true}"
+#define SEES "the cat sees the dog and the cat sees it"
+#define OLD "the old dog and the old cat and the dog and it run"
+    {"question passage", BOTH("question", SEES, "passage", OLD), 11, 0, 11,
+     {398, 390, 419, 87, 263, 384, 398, 578, 80, 72, 384}},
+    {"question sentence", BOTH("question", SEES, "sentence", OLD), 11, 1, 11, {0, 398, 390, 419, 1, 1, 398, 578, 80, 72, 1}},
+    {"question passage", BOTH("passage", SEES, "question", OLD), 11, 0, 11,
+     {398, 578, 80, 72, 384, 275, 398, 390, 419, 87, 263}},
+    {"question passage", BOTH("question", OLD, "passage", SEES), 11, 1, 11, {0, 398, 578, 80, 72, 1, 1, 398, 390, 419, 1}},
+    {"span2_text span1_text text", "{\"text\": \"The cat sees her.\", \"span1_text\": \"the old cat\", \"span1_index\": 0, "
+     "\"span2_text\": \"her\", \"span2_index\": 3, \"label\": 1}", 0, 0, 39,
+     {368, 73, 87, 278, 261, 86, 6, 225, 270, 74, 322, 294, 278, 398, 578, 80, 72, 390, 6, 354, 262, 76, 344, 343, 69, 87,
+      87, 69, 75, 73, 35, 288, 390, 419, 87, 225, 261, 86, 18}},
+    {"question answer paragraph", "{\"paragraph\": \"It runs.\", \"question\": \"Who runs?\", \"answer\": \"the dog\", "
+     "\"label\": 0}", 0, 1, 32,
+     {0, 53, 89, 73, 440, 77, 274, 30, 225, 59, 359, 342, 310, 87, 35, 504, 82, 87, 91, 322, 30, 263, 384, 1, 1, 45, 88, 342,
+      310, 87, 18, 1}}};
+
+static void test_examples(void) {
+    atv_ctx *ctx = NULL;
+    atv_tokenizer *tokenizer;
+    size_t e;
+    int i;
+    MUST(NULL, atv_ctx_create(NULL, &ctx));
+    tokenizer = load_tokenizer(ctx);
+    for (e = 0; e < sizeof examples / sizeof *examples; e++) {
+        const atv_data *data;
+        atv_task_desc desc;
+        atv_task *task = NULL;
+        memset(&desc, 0, sizeof desc);
+        desc.max_length = examples[e].max_length;
+        desc.wrap = examples[e].wrap;
+        MUST(ctx, atv_task_from_memory(tokenizer, examples[e].line, strlen(examples[e].line), &desc, &task));
+        data = atv_task_data(task);
+        CHECK(strcmp(atv_task_fields(task), examples[e].fields) == 0, "example %d is of %s", (int)e, atv_task_fields(task));
+        if (CHECK(data->n_docs == 1 && data->lengths[0] == examples[e].n, "example %d: %d documents, of %d tokens", (int)e,
+                  data->n_docs, data->lengths[0]))
+            for (i = 0; i < examples[e].n; i++)
+                CHECK(data->ids[i] == examples[e].ids[i], "example %d: token %d is %d", (int)e, i, (int)data->ids[i]);
+        atv_task_destroy(task);
+    }
+    atv_tokenizer_destroy(tokenizer);
+    atv_ctx_destroy(ctx);
+}
+
+/* Lines with these labels. */
+static const char *labelled(const char *labels) {
+    static char text[2048];
+    size_t n = 0;
+    while (*labels) {
+        size_t length = strcspn(labels, " ");
+        n += (size_t)snprintf(text + n, sizeof text - n, "{\"sentence\": \"a cat\", \"label\": %.*s}\n", (int)length,
+                              labels);
+        labels += length + strspn(labels + length, " ");
+    }
+    return text;
+}
+
+static void test_labels(void) {
+    static const char *const given[3] = {"no", "yes", "10"};
+    static const struct { const char *labels, *names; int given, numbers[6]; } cases[] = {
+        {"10 9 -2 10 -1 9", "-2 9 10", 0, {2, 1, 0, 2, -100, 1}},
+        {"\"b\" \"\\u00e9\" \"ab\" \"a\" \"b\"", "a ab b \xc3\xa9", 0, {2, 3, 1, 0, 2}},
+        {"true false true", "false true", 0, {1, 0, 1}},
+        {"1 1 1", "1", 0, {0, 0, 0}},
+        {"\"yes\" \"no\" 10 -1", "no yes 10", 1, {1, 0, 2, -100}}};
+    atv_ctx *ctx = NULL;
+    atv_tokenizer *tokenizer;
+    size_t c;
+    int i, n;
+    MUST(NULL, atv_ctx_create(NULL, &ctx));
+    tokenizer = load_tokenizer(ctx);
+    for (c = 0; c < sizeof cases / sizeof *cases; c++) {
+        const char *text = labelled(cases[c].labels), *const *names;
+        const atv_data *data;
+        char all[64] = "";
+        atv_task_desc desc;
+        atv_task *task = NULL;
+        memset(&desc, 0, sizeof desc);
+        if (cases[c].given) desc.labels = given;
+        desc.n_labels = 3;
+        MUST(ctx, atv_task_from_memory(tokenizer, text, strlen(text), &desc, &task));
+        data = atv_task_data(task);
+        names = atv_task_labels(task, &n);
+        for (i = 0; i < n; i++) snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? " " : "", names[i]);
+        CHECK(strcmp(all, cases[c].names) == 0, "labels %s: %s", cases[c].labels, all);
+        for (i = 0; i < data->n_docs; i++)
+            CHECK(data->labels[i] == cases[c].numbers[i], "labels %s: %d is %d", cases[c].labels, i, (int)data->labels[i]);
+        atv_task_destroy(task);
+    }
+    atv_tokenizer_destroy(tokenizer);
+    atv_ctx_destroy(ctx);
+}
+
+static void test_bad_tasks(void) {
+    static const char *const given[2] = {"0", "1"};
+#define A1 "{\"sentence\": \"a\", \"label\": 1}"
+    static const struct { const char *text, *error; atv_result code; int given, max_length, wrap; } bad[] = {
+        {"", "no examples", ATV_ERR_FORMAT, 0, 0, 0},
+        {"[]", "line 1: its fields", ATV_ERR_FORMAT, 0, 0, 0},
+        {"{\"sentence3\": \"a\", \"label\": 1}", "line 1: its fields", ATV_ERR_FORMAT, 0, 0, 0},
+        {"\n{\"sentence\": \"a\"}", "line 2: no label", ATV_ERR_FORMAT, 0, 0, 0},
+        {"{\"sentence\": \"a\", \"label\": 0.5}", "label=0.5", ATV_ERR_UNSUPPORTED, 0, 0, 0},
+        {"{\"sentence\": \"a\", \"label\": null}", "line 1: label=null", ATV_ERR_FORMAT, 0, 0, 0},
+        {"{\"sentence\": \"a\", \"label\": [1]}", "line 1: label=", ATV_ERR_FORMAT, 0, 0, 0},
+        {"{\"sentence\": \"a\", \"label\": \"\"}", "line 1: label=", ATV_ERR_FORMAT, 0, 0, 0},
+        {A1 "\n{\"sentence\": \"a\", \"label\": \"1\"}", "line 2: label=1 is of another type",
+         ATV_ERR_FORMAT, 0, 0, 0},
+        {A1 "\n{\"sentence\": 4, \"label\": 1}", "line 2: not a string: sentence",
+         ATV_ERR_FORMAT, 0, 0, 0},
+        {"{\"sentence1\": \"a\", \"sentence2\": \"b\", \"label\": 1}\n\n{\"sentence1\": \"a\", \"label\": 1}",
+         "line 3: no sentence2", ATV_ERR_FORMAT, 0, 0, 0},
+        {A1 "\n{\"sentence\": \"a\", \"label\": 2}", "line 2: label=2 is none of the 2 from 0 to 1",
+         ATV_ERR_FORMAT, 1, 0, 0},
+        {A1 "\n{\"sentence\": \"a\" \"label\": 2}", "line 2 column 18", ATV_ERR_FORMAT, 0, 0, 0},
+        {"{\"sentence\": \"\", \"label\": 1}", "line 1: sentence: no text", ATV_ERR_FORMAT, 0, 0, 0},
+        {A1, "max_length=2 has no room", ATV_ERR_ARGUMENT, 0, 2, 1},
+        {A1, "max_length=-1", ATV_ERR_ARGUMENT, 0, -1, 0}};
+    test_alloc memory;
+    atv_ctx_desc cd;
+    atv_ctx *ctx = NULL;
+    atv_tokenizer *tokenizer;
+    atv_task *task = NULL;
+    size_t i, now, after, peak;
+    MUST(NULL, atv_ctx_create(NULL, &ctx));
+    tokenizer = load_tokenizer(ctx);
+    atv_memory(ctx, &now, &peak);
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        atv_task_desc desc;
+        memset(&desc, 0, sizeof desc);
+        desc.max_length = bad[i].max_length;
+        desc.wrap = bad[i].wrap;
+        if (bad[i].given) desc.labels = given;
+        desc.n_labels = 2;
+        FAILS(ctx, atv_task_from_memory(tokenizer, bad[i].text, strlen(bad[i].text), &desc, &task), bad[i].code,
+              bad[i].error);
+        CHECK(task == NULL, "a task is made of %s", bad[i].text);
+    }
+    FAILS(ctx, atv_task_load(tokenizer, "tests/golden/tokenizer/cases.jsonl", NULL, &task), ATV_ERR_FORMAT,
+          "cases.jsonl: line 1: ");
+    FAILS(ctx, atv_task_load(tokenizer, "tests/golden/none.json", NULL, &task), ATV_ERR_IO, "none.json");
+    atv_memory(ctx, &after, &peak);
+    CHECK(after == now, "%d bytes are left behind", (int)(after - now));
+    atv_tokenizer_destroy(tokenizer);
+    atv_ctx_destroy(ctx);
+
+    memset(&memory, 0, sizeof memory);                      /* every allocation fails once */
+    memset(&cd, 0, sizeof cd);
+    cd.allocator.user = &memory;
+    cd.allocator.alloc = test_alloc_get;
+    cd.allocator.free = test_alloc_put;
+    MUST(NULL, atv_ctx_create(&cd, &ctx));
+    tokenizer = load_tokenizer(ctx);
+    for (i = 1; ; i++) {
+        atv_result r;
+        long live = memory.live;
+        memory.count = 0;
+        memory.fail_at = (long)i;
+        task = NULL;
+        r = atv_task_from_memory(tokenizer, LONG_B, strlen(LONG_B), NULL, &task);
+        memory.fail_at = 0;
+        CHECK(r == ATV_OK || memory.live == live, "allocation %d fails: %ld blocks stay", (int)i, memory.live - live);
+        if (r == ATV_OK) break;
+        CHECK(r == ATV_ERR_MEMORY && task == NULL, "allocation %d fails: %s", (int)i, atv_last_error(ctx));
+    }
+    CHECK(i > 5, "a task is read with %d allocations", (int)i);
+    atv_task_destroy(task);
+    atv_tokenizer_destroy(tokenizer);
+    atv_ctx_destroy(ctx);
+}
+
+/* ==== metrics ===================================================================================================== */
+
+/* scikit-learn's accuracy_score, f1_score (binary; of more labels macro) and matthews_corrcoef, and the best of the first
+   two over constant answers. */
+static void test_metrics(void) {
+    static const struct { int n, num_labels; int32_t labels[12], predicted[12]; double want[3], baseline[2]; } cases[] = {
+        {10, 2, {1, 0, 1, 1, 0, 1, 0, 0, 1, 1}, {1, 0, 0, 1, 1, 1, 0, 1, 1, 1}, {0.7, 0.7692307692, 0.3563483225},
+         {0.6, 0.75}},
+        {12, 2, {1, 0, 1, -1, 1, 0, 1, 0, -100, 0, 1, 1}, {1, 0, 0, 1, 1, 1, 1, 0, 0, 1, 1, 1},
+         {0.7, 0.7692307692, 0.3563483225}, {0.6, 0.75}},
+        {4, 2, {0, 0, 1, 0}, {0, 0, 0, 0}, {0.75, 0, 0}, {0.75, 0.4}},
+        {5, 2, {1, 1, 0, 1, 1}, {1, 1, 1, 1, 1}, {0.8, 0.8888888889, 0}, {0.8, 0.8888888889}},
+        {11, 3, {0, 1, 2, 2, 1, 0, 2, 1, 1, 0, 2}, {0, 2, 2, 2, 1, 1, 2, 0, 1, 0, 1}, {0.6363636364, 0.6388888889, 0.45},
+         {0.3636363636, 0.1777777778}}};
+    size_t c;
+    for (c = 0; c < sizeof cases / sizeof *cases; c++) {
+        atv_metrics m, b;
+        atv_measure(cases[c].labels, cases[c].predicted, cases[c].n, cases[c].num_labels, &m, &b);
+        CHECK(fabs(m.accuracy - cases[c].want[0]) < 1e-9 && fabs(m.f1 - cases[c].want[1]) < 1e-9 &&
+              fabs(m.mcc - cases[c].want[2]) < 1e-9, "case %d: %.10f %.10f %.10f", (int)c, m.accuracy, m.f1, m.mcc);
+        CHECK(fabs(b.accuracy - cases[c].baseline[0]) < 1e-9 && fabs(b.f1 - cases[c].baseline[1]) < 1e-9 && b.mcc == 0,
+              "case %d: baseline %.10f %.10f %.10f", (int)c, b.accuracy, b.f1, b.mcc);
+        CHECK(atv_metrics_get(&m, ATV_METRIC_AUTO) == m.accuracy && atv_metrics_get(&m, ATV_METRIC_ACCURACY) == m.accuracy &&
+              atv_metrics_get(&m, ATV_METRIC_F1) == m.f1 && atv_metrics_get(&m, ATV_METRIC_MCC) == m.mcc, "case %d: get",
+              (int)c);
+    }
+    CHECK(strcmp(atv_metric_name(ATV_METRIC_MCC), "mcc") == 0, "mcc is called %s", atv_metric_name(ATV_METRIC_MCC));
+}
+
 int main(void) {
     test_pairs();
     test_bad_pairs();
     test_interval();
+    test_examples();
+    test_labels();
+    test_bad_tasks();
+    test_metrics();
     return test_done("eval");
 }
