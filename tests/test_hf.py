@@ -34,7 +34,12 @@ except ImportError as error:
     print("hf: 0 passed, 0 failed, 1 skipped")
     sys.exit(0)
 sys.path.insert(0, os.path.join(HERE, "..", "tools"))
-from attnvar_hf import AttnvarForCausalLM
+sys.dont_write_bytecode = True
+try:
+    from attnvar_hf import AttnvarForCausalLM
+except ImportError as error:
+    AttnvarForCausalLM = None
+    without_variants = error
 
 TOLERANCE = 1e-4
 counts = {"passed": 0, "failed": 0, "skipped": 0}
@@ -165,6 +170,13 @@ def neo_config(s, **more):
                         bos_token_id=0, eos_token_id=0, **more)
 
 
+def same_config(what, one, other):
+    one, other = [GPTNeoConfig.from_pretrained(x).to_dict() for x in (one, other)]
+    for key in one.keys() | other.keys():
+        if key not in ("_name_or_path", "transformers_version"):
+            ok(one.get(key) == other.get(key), f"{what}: config.json: {key}={other.get(key)}, not {one.get(key)}")
+
+
 def theirs_here():
     """Models that transformers makes and saves."""
     for s in SHAPES:
@@ -184,6 +196,15 @@ def theirs_here():
             compare(f"{what}, {dtype}", path("half"), rounded)
 
     s = SHAPES[1]
+    rare = dict(layer_norm_epsilon=3e-4, initializer_range=0.3, resid_dropout=0.1, embed_dropout=0.125, use_cache=False,
+                classifier_dropout=0.5, id2label={0: "é", 1: "\n"}, note={"deep": [1, {"er": None}]})
+    model = draw(GPTNeoForCausalLM(neo_config(s, **rare)))
+    model.save_pretrained(folder("rare"))
+    compare("a rare config", path("rare"), model)
+    attnvar("convert", path("rare"), "--out", path("again"))
+    compare("a rare config, there and back", path("again"), GPTNeoForCausalLM.from_pretrained(path("again")).eval())
+    same_config("a rare config", path("rare"), path("again"))
+
     model = draw(GPTNeoForCausalLM(neo_config(s)))
     model.save_pretrained(folder("plain"))
     ids, raw = draw_ids(model.config, 2, s["T"])
@@ -223,7 +244,9 @@ def write_text(name):
     with open(name, "w", encoding="utf-8") as f:
         for _ in range(150):
             for _ in range(r.randint(1, 5)):
-                words = ["The A Her", "red big sad shy café naïve 日本 😀", "cat dog fox hen", "sings runs doesn’t can't"]
+                words = ["The A Her", "red big sad shy café naïve 日本 😀", "cat dog fox hen",
+                         "sings runs doesn’t can't he'd I'm it's we're we'll they've",
+                         "dares 'dare' tells 'tell' more 'more' so 'so' really 'really' very 'very' llamas 'llama'"]
                 f.write(" ".join(r.choice(w.split()) for w in words) + f" {r.randint(0, 2000)} times. ")
             f.write("\n<|endoftext|>\n")
     return name
@@ -255,11 +278,8 @@ def ours_there():
     attnvar("convert", path("back"), "--out", path("again"))
     ids, raw = draw_ids(model.config, 2, 48)
     ok(torch.equal(our_logits(path("trained"), raw, ids), our_logits(path("back"), raw, ids)), "logits, there and back")
-    first, *others = [GPTNeoConfig.from_pretrained(path(x)).to_dict() for x in ("trained", "back", "again")]
-    for other in others:
-        for key in first.keys() | other.keys():
-            if key not in ("_name_or_path", "transformers_version"):
-                ok(first.get(key) == other.get(key), f"config, there and back: {key}={other.get(key)}, not {first.get(key)}")
+    same_config("there", path("trained"), path("back"))
+    same_config("there and back", path("trained"), path("again"))
 
 
 # ---------------------------------------------------------------- shapes of our own
@@ -295,6 +315,9 @@ def variant_config(v):
 
 def variants():
     """tools/attnvar_hf.py: every variant to attnvar, as attnvar writes it, and back."""
+    if AttnvarForCausalLM is None:
+        skip(f"tools/attnvar_hf.py: {without_variants}")
+        return
     for name, v in VARIANTS.items():
         model = draw(AttnvarForCausalLM(variant_config(v)))
         model.save_pretrained(folder("made"))
@@ -395,8 +418,9 @@ SPECIALS = ["<pad>", "<s>", "</s>", "<unk>", "<mask>"]
 ASSIGNED = [c for c in range(0x110000) if unicodedata.category(chr(c)) not in ("Cn", "Cs")]
 BY_PLANE = [[c for c in ASSIGNED if c >> 16 == plane] for plane in range(17)]
 PIECES = [
-    "the", " cat", "It's", "'re", "'LL", "’s", "can't've", "'", "''s", "12", "3.14", "½", "²", "٣", "Ⅷ", "é", "e\u0301",
-    "\u0301\u0300", "ñandú", "straße", "日本語", "한국어", "שָׁלוֹם", "مرحبا", "\u202eאבג\u202c", "\u200f", "😀",
+    "the", " cat", "It's", "'re", "'LL", "’s", "can't've", "'d", "'dares", "'tells", "'more", "'so", "'really", "'very",
+    "'llamas", "'rx", "'", "''s", "12", "3.14", "½", "²", "٣", "Ⅷ", "é", "e\u0301", "\u0301\u0300", "ñandú", "straße",
+    "日本語", "한국어", "שָׁלוֹם", "مرحبا", "\u202eאבג\u202c", "\u200f", "😀",
     "👩\u200d👩\u200d👧\u200d👦", "🏳️\u200d🌈", "👍🏽", "🇩🇪", "\u200b", "\ufeff", "\u00a0", "\u2003", "\u3000", "\u1680",
     "\u0085", "\u2028", "\x1c", "\x00", "\x07", "\x1b[0m", "\x7f", "\x80", "\x9f", "\ud7ff", "\ue000", "\ufffd", "\ufffe",
     "\uffff", "\U00010000", "\U0010ffff", "\u00ad", " ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", " \n ", "\t\t ", "\v\f",

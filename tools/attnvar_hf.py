@@ -12,16 +12,20 @@ config.json then says more than GPT-Neo's. For all layers: num_key_value_heads, 
 kv_of_head (the key/value head that each query head reads), windows (of each layer, 0: global), kv_of_layer (the layer whose
 keys and values each layer reads; one that reads another's has no k_proj and v_proj). Or `layers`, with the fields of LAYER
 for each. Other fields than these and GPT-Neo's are refused, and so are weights that do not fit.
-Needs torch, and transformers from 4.32 to 4.47.
+Needs torch, and transformers 4.36 to 4.44: later ones keep keys and values in another way.
 """
 import argparse
 import copy
 from types import SimpleNamespace
 
 import torch
+import transformers
 from torch import nn
 from transformers import AutoTokenizer, GPTNeoConfig, GPTNeoForCausalLM
 from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoMLP, GPTNeoSelfAttention
+
+if not (4, 36) <= tuple(map(int, transformers.__version__.split(".")[:2])) <= (4, 44):
+    raise ImportError(f"transformers {transformers.__version__} is not 4.36 to 4.44")
 
 FIELDS = {"num_key_value_heads", "kqv_size", "kv_of_head", "windows", "kv_of_layer", "layers"}
 NEEDED = {"num_heads", "num_key_value_heads", "head_dim", "intermediate_size"}
