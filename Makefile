@@ -55,7 +55,8 @@ build/tests/fuzz_% build/tests/test_tokenizer build/tests/test_eval build/compar
 test:
 	@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS)) --no-print-directory build/attnvar build/compare build/examples/report $(TESTS)
 	@CC="$(CC)" tests/run.sh $(foreach t,$(TESTS),$(patsubst test_%,%,$(notdir $t))=$t) \
-	    cli="tests/test_cli.sh build/attnvar" report="tests/test_report.sh build/examples/report" docs=tests/test_docs.sh
+	    cli="tests/test_cli.sh build/attnvar" report="tests/test_report.sh build/examples/report" data=tests/test_data.sh \
+	    docs=tests/test_docs.sh
 
 reproduce:
 	@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS)) --no-print-directory $(QUESTIONS:%=build/examples/%) build/examples/report
