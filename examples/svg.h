@@ -10,12 +10,16 @@
 
 enum { SVG_MHA, SVG_GQA, SVG_KQV, SVG_COMBINED, SVG_FAMILIES };
 
-/* Okabe and Ito's colours (darker on light paper, so that they carry text), told apart with any kind of sight. */
+/* Okabe and Ito's colours (darker on light paper, so that they carry text), told apart with any kind of sight. Paper is
+   always light; a screen is what its owner asked for, or what data-theme on the root says. */
+#define SVG_DARK \
+    "color-scheme:dark;--paper:#16181b;--ink:#e9e9e6;--soft:#a2a8b0;--rule:#3a3f45;--faint:#1f2226;" \
+    "--mha:#c3c8cf;--gqa:#5ab6ea;--kqv:#f0965a;--combined:#3cc79d"
 #define SVG_STYLE \
-    ":root{color-scheme:light dark;--paper:#fcfcfa;--ink:#1d1f22;--soft:#5d636b;--rule:#d9dce0;--faint:#f1f2f1;" \
+    ":root{color-scheme:light;--paper:#fcfcfa;--ink:#1d1f22;--soft:#5d636b;--rule:#d9dce0;--faint:#f1f2f1;" \
     "--mha:#50555c;--gqa:#0068a8;--kqv:#c04f00;--combined:#007a5a}\n" \
-    "@media(prefers-color-scheme:dark){:root{--paper:#16181b;--ink:#e9e9e6;--soft:#a2a8b0;--rule:#3a3f45;--faint:#1f2226;" \
-    "--mha:#c3c8cf;--gqa:#5ab6ea;--kqv:#f0965a;--combined:#3cc79d}}\n" \
+    "@media screen and (prefers-color-scheme:dark){:root:not([data-theme=light]){" SVG_DARK "}}\n" \
+    "@media screen{:root[data-theme=dark]{" SVG_DARK "}}\n" \
     ".f0{--c:var(--mha)}.f1{--c:var(--gqa)}.f2{--c:var(--kqv)}.f3{--c:var(--combined)}\n" \
     "svg{font-family:system-ui,'Segoe UI',Roboto,'Liberation Sans',sans-serif;font-variant-numeric:tabular-nums}\n" \
     "svg text{fill:var(--ink)}svg .soft{fill:var(--soft)}svg .tint{fill:var(--c)}\n"
