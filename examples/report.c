@@ -64,7 +64,8 @@ static void hot_close(FILE *f, double x, double y) {
 }
 
 /* What labels should keep clear of, and how much so. */
-typedef struct { svg_box box[MAX_VARIANTS * (30 + MAX_SEEDS)]; double weight[MAX_VARIANTS * (30 + MAX_SEEDS)]; int n; } crowd;
+enum { CROWD = MAX_VARIANTS * (30 + MAX_SEEDS) };
+typedef struct { svg_box box[CROWD]; double weight[CROWD]; int n; } crowd;
 
 static void crowd_add(crowd *c, double x0, double y0, double x1, double y1, double weight) {
     svg_box b = { fmin(x0, x1), fmin(y0, y1), fmax(x0, x1), fmax(y0, y1) };
@@ -261,7 +262,8 @@ static int measured(const question *q, int which) {
 /* The measures to show of a question: the published ones, or its own, GLUE where it is. */
 static int shown(const question *q, int published, int *which) {
     int n = 0;
-    for (int k = published ? PAIRS : LOSS; k < MEASURES; k++) if (k != GLUE || published || measured(q, GLUE)) which[n++] = k;
+    for (int k = published ? PAIRS : LOSS; k < MEASURES; k++)
+        if (k != GLUE || published || measured(q, GLUE)) which[n++] = k;
     return n;
 }
 
@@ -269,8 +271,8 @@ static void value_text(const measure *q, double x, char s[24]) {
     if (q->digits < 0 || isnan(x)) micros(x, s); else snprintf(s, 24, "%.*f", q->digits, x);
 }
 
-/* The interval of r's value against base's, about r's own value: where it leaves base's value out, the two differ clearly. */
-static void interval_of(const result *r, const result *base, const measure *q, double *lo, double *hi, char *tip, size_t cap) {
+/* The interval of r's value against base's, about r's own value: where it leaves base's out, the two differ clearly. */
+static void interval_of(const result *r, const result *base, const measure *q, double *lo, double *hi, char tip[480]) {
     const yardstick *y = q->by >= 0 ? &yardsticks[q->by] : NULL;
     list a, b;
     compared c;
@@ -283,8 +285,8 @@ static void interval_of(const result *r, const result *base, const measure *q, d
     *lo = y->times ? value_of(base, q->value) * c.lo : value_of(base, q->value) + c.lo;
     *hi = y->times ? value_of(base, q->value) * c.hi : value_of(base, q->value) + c.hi;
     interval(range, sizeof range, c, y, 0);
-    snprintf(tip + strlen(tip), cap - strlen(tip), ", %s%s of %s %s", amount(c.mid, y, 0, s), y->times ? "" : " instead", base->label,
-             range);
+    snprintf(tip + strlen(tip), 480 - strlen(tip), ", %s%s %s %s", y->times ? "" : "against ",
+             y->times ? amount(c.mid, y, 0, s) : base->label, y->times ? base->label : amount(c.mid, y, 0, s), range);
 }
 
 /* base: what its interval is against; NULL: none. */
@@ -306,7 +308,7 @@ static mark make_mark(const result *r, const result *base, const measure *q, dou
         for (int k = 0; k < m.each.n && k < 8; k++) ADD(m.tip, "%s%.*f", k ? ", " : " (seeds ", q->digits, m.each.x[k]);
         if (m.each.n) ADD(m.tip, ")");
     }
-    interval_of(r, base, q, &m.y_lo, &m.y_hi, m.tip, sizeof m.tip);
+    interval_of(r, base, q, &m.y_lo, &m.y_hi, m.tip);
     if (m.limit_y > 0) ADD(m.tip, ", limit %s", micros(m.limit_y, v));
     return m;
 }
@@ -317,7 +319,7 @@ static void place(mark *m, const result *r, const result *base, const measure *x
     m->x = value_of(r, x->value) * scale;
     value_text(x, m->x, v);
     ADD(m->tip, "; %s %s", x->tip, v);
-    interval_of(r, base, x, &m->x_lo, &m->x_hi, m->tip, sizeof m->tip);
+    interval_of(r, base, x, &m->x_lo, &m->x_hi, m->tip);
     m->x_lo *= scale; m->x_hi *= scale;
 }
 
@@ -331,26 +333,27 @@ static const chart no_chart = { NULL, NULL, NULL, 0, 0, 0, 0, NULL, NULL, 0, NAN
 
 /* n charts, four side by side, or three that are as much wider. */
 static void row_open(FILE *f, int published, int limits, int n) {
-    fprintf(f, "<h4>%s%s</h4><div class=\"panels%s\">\n", published ? "Published: a Python implementation on a GPU" : "This machine",
+    fprintf(f, "<h4>%s%s</h4><div class=\"panels%s\">\n",
+            published ? "Published: a Python implementation on a GPU" : "This machine",
             limits && !published ? ". Dotted: the least time that its limits allow" : "", n > 4 ? " three" : "");
 }
 enum { WIDER = 350 };
 
 static void legend(FILE *f) {
-    static const char *const names[] = { "MHA, all heads of their own", "GQA, key/value heads shared", "KQV, all heads narrower",
-                                         "COMBINED, half of each" };
+    static const char *const names[] = { "MHA, all heads of their own", "GQA, key/value heads shared",
+                                         "KQV, all heads narrower", "COMBINED, half of each" };
     fputs("<p class=\"legend\">", f);
     for (int i = 0; i < SVG_FAMILIES; i++) {
         fprintf(f, "<span class=\"f%d\"><svg viewBox=\"0 0 14 14\" width=\"14\" height=\"14\" aria-hidden=\"true\">", i);
         svg_mark(f, i, 7, 7, 4.6);
         fprintf(f, "</svg> %s</span>\n", names[i]);
     }
-    fputs("<span class=\"f1\"><svg viewBox=\"0 0 14 14\" width=\"14\" height=\"14\" aria-hidden=\"true\"><path class=\"spread\" "
-          "d=\"M7 1V13M3 1h8M3 13h8\"/></svg> interval of the difference from MHA</span>\n"
-          "<span class=\"f1\"><svg viewBox=\"0 0 14 14\" width=\"14\" height=\"14\" aria-hidden=\"true\"><circle class=\"seed\" cx=\"7\" "
-          "cy=\"7\" r=\"2.4\"/></svg> one seed</span>\n"
-          "<span class=\"f0\"><svg viewBox=\"0 0 14 14\" width=\"14\" height=\"14\" aria-hidden=\"true\"><path class=\"dash\" "
-          "d=\"M0 7H14\"/></svg> where MHA is</span></p>\n", f);
+    fputs("<span class=\"f1\"><svg viewBox=\"0 0 14 14\" width=\"14\" height=\"14\" aria-hidden=\"true\"><path "
+          "class=\"spread\" d=\"M7 1V13M3 1h8M3 13h8\"/></svg> interval of the difference from MHA</span>\n<span "
+          "class=\"f1\"><svg viewBox=\"0 0 14 14\" width=\"14\" height=\"14\" aria-hidden=\"true\"><circle "
+          "class=\"seed\" cx=\"7\" cy=\"7\" r=\"2.4\"/></svg> one seed</span>\n<span class=\"f0\"><svg viewBox=\"0 0 14 "
+          "14\" width=\"14\" height=\"14\" aria-hidden=\"true\"><path class=\"dash\" d=\"M0 7H14\"/></svg> where MHA "
+          "is</span></p>\n", f);
 }
 
 /* Quality over time: GQA and KQV from the same start and, with both, COMBINED. */
@@ -512,13 +515,14 @@ static void whole(char s[64], double x) { if (isnan(x)) strcpy(s, "?"); else snp
 
 static void table(FILE *f, const question *q, const char *title) {
     fprintf(f, "<h3>%s</h3>\n", title);
-    fputs("<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"table\"><table class=\"full\"><thead><tr><th></th><th colspan=\"6\">"
-          "published shape</th><th colspan=\"8\">this machine</th><th colspan=\"5\" class=\"pub\">published (Python, GPU)</th></tr>\n"
-          "<tr><th>variant</th><th>H</th><th>G</th><th>S</th><th>FFN</th><th>parameters</th><th>cache bytes/token</th><th>"
-          "held-out loss</th><th>per&#173;plexity</th><th>pairs %</th><th>GLUE %</th><th>µs b=16</th><th>limit</th><th>µs b=512</th>"
-          "<th>limit</th><th class=\"pub\">"
-          "FFN</th><th class=\"pub\">BLiMP %</th><th class=\"pub\">GLUE %</th><th class=\"pub\">µs b=16</th><th "
-          "class=\"pub\">µs b=512</th></tr></thead><tbody>\n", f);
+    fputs("<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"table\"><table "
+          "class=\"full\"><thead><tr><th></th><th colspan=\"6\">published shape</th><th colspan=\"8\">this "
+          "machine</th><th colspan=\"5\" class=\"pub\">published (Python, "
+          "GPU)</th></tr>\n<tr><th>variant</th><th>H</th><th>G</th><th>S</th><th>FFN</th><th>parameters</th><th>cache "
+          "bytes/token</th><th>held-out loss</th><th>per&#173;plexity</th><th>pairs %</th><th>GLUE %</th><th>µs "
+          "b=16</th><th>limit</th><th>µs b=512</th><th>limit</th><th class=\"pub\">FFN</th><th class=\"pub\">BLiMP "
+          "%</th><th class=\"pub\">GLUE %</th><th class=\"pub\">µs b=16</th><th class=\"pub\">µs "
+          "b=512</th></tr></thead><tbody>\n", f);
     for (int i = 0; i < q->n; i++) {
         const result *r = &q->r[i];
         char s[64];
@@ -556,8 +560,9 @@ static void table(FILE *f, const question *q, const char *title) {
 static void compare(FILE *f, const result *(*of)[2], int n, int has_glue) {
     int clear[YARDSTICKS] = { 0 }, all[YARDSTICKS] = { 0 };
     const char *sep = "<p>Clear differences:";
-    fprintf(f, "<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"table\"><table class=\"gaps\"><thead><tr><th></th><th>held-out "
-            "loss</th><th>minimal pairs, points</th>%s<th>µs/token, b=512</th><th>µs/token, b=16</th><th>cache</th></tr></thead>"
+    fprintf(f, "<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"table\"><table "
+            "class=\"gaps\"><thead><tr><th></th><th>held-out loss</th><th>minimal pairs, points</th>%s<th>µs/token, "
+            "b=512</th><th>µs/token, b=16</th><th>cache</th></tr></thead>"
             "<tbody>\n", has_glue ? "<th>GLUE, points</th>" : "");
     for (int i = 0; i < n; i++) {
         const result *a = of[i][0], *b = of[i][1];
@@ -672,11 +677,12 @@ static int curves_of(const csv *t, const result *const *rows, int n_rows, curve 
         out[i].p[k].v[s] = loss;
         last = k;
     }
-    for (int i = 1; i < n; i++) for (int k = i; k > 0 && rank_of(&out[k], rows, n_rows) < rank_of(&out[k - 1], rows, n_rows); k--) {
-        curve c = out[k];
-        out[k] = out[k - 1];
-        out[k - 1] = c;
-    }
+    for (int i = 1; i < n; i++)
+        for (int k = i; k > 0 && rank_of(&out[k], rows, n_rows) < rank_of(&out[k - 1], rows, n_rows); k--) {
+            curve c = out[k];
+            out[k] = out[k - 1];
+            out[k - 1] = c;
+        }
     for (int i = 0; i < n; i++) for (int k = 0; k < out[i].n; k++) {
         curve_point *p = &out[i].p[k];
         list there = { { 0 }, 0 };
@@ -690,16 +696,21 @@ static int curves_of(const csv *t, const result *const *rows, int n_rows, curve 
 
 typedef struct { svg_box in; double x_hi, y_lo, y_hi; } curve_axes;
 static double curve_x(const curve_axes *a, double step) { return a->in.x0 + step / a->x_hi * (a->in.x1 - a->in.x0); }
-static double curve_y(const curve_axes *a, double v) { return a->in.y1 - (v - a->y_lo) / (a->y_hi - a->y_lo) * (a->in.y1 - a->in.y0); }
+static double curve_y(const curve_axes *a, double v) {
+    return a->in.y1 - (v - a->y_lo) / (a->y_hi - a->y_lo) * (a->in.y1 - a->in.y0);
+}
 
-/* The points that are drawn of n: 80 at most, the last among them. */
-static int curve_next(int i, int n) { int by = (n + 79) / 80; return i + by < n || i == n - 1 ? i + by : n - 1; }
+/* Of n points about `of` are drawn, the last among them. Returns the one after i. */
+static int curve_next(int i, int n, int of) {
+    int by = (n + of - 1) / of;
+    return i + by < n || i == n - 1 ? i + by : n - 1;
+}
 
 /* seed -1: the mean. */
 static void curve_line(FILE *f, const curve *c, int seed, const char *kind, const curve_axes *a) {
     const char *sep = "M";
     fprintf(f, "<path class=\"%s\" d=\"", kind);
-    for (int i = 0; i < c->n; i = curve_next(i, c->n)) {
+    for (int i = 0; i < c->n; i = curve_next(i, c->n, 80)) {
         double v = seed < 0 ? c->p[i].mean : c->p[i].v[seed];
         if (isnan(v)) continue;
         fprintf(f, "%s%.1f %.1f", sep, curve_x(a, c->p[i].step), curve_y(a, v));
@@ -726,8 +737,8 @@ static void draw_curves(FILE *f, const curve *c, int n) {
     y_step = nice(&a.y_lo, &a.y_hi, 4);
     if (!(a.x_hi > 0)) a.x_hi = 1;
     x_step = nice(&zero, &a.x_hi, 3);
-    fprintf(f, "<svg width=\"1\" height=\"1\" class=\"none\" aria-hidden=\"true\"><defs><clipPath id=\"in\"><rect x=\"%.0f\" y=\"%.0f\" "
-            "width=\"%.0f\" height=\"%.0f\"/></clipPath></defs></svg><div class=\"panels\">\n",
+    fprintf(f, "<svg width=\"1\" height=\"1\" class=\"none\" aria-hidden=\"true\"><defs><clipPath id=\"in\"><rect "
+            "x=\"%.0f\" y=\"%.0f\" width=\"%.0f\" height=\"%.0f\"/></clipPath></defs></svg><div class=\"panels\">\n",
             a.in.x0, a.in.y0, a.in.x1 - a.in.x0 + 4, a.in.y1 - a.in.y0);
     for (int i = 0; i < n; i++) {
         char s[200];
@@ -750,14 +761,17 @@ static void draw_curves(FILE *f, const curve *c, int n) {
         if (base >= 0 && base != i) curve_line(f, &c[base], -1, "behind", &a);
         for (int k = 0; k < c[i].seeds; k++) curve_line(f, &c[i], k, "faint", &a);
         curve_line(f, &c[i], -1, "curve", &a);
-        for (int k = 0; k < c[i].n; k = k + (c[i].n + 15) / 16 < c[i].n || k == c[i].n - 1 ? k + (c[i].n + 15) / 16 : c[i].n - 1) {
+        for (int k = 0; k < c[i].n; k = curve_next(k, c[i].n, 16)) {
             const curve_point *p = &c[i].p[k];
+            double x, y;
             if (p->mean > a.y_hi) continue;
             snprintf(s, sizeof s, "%.60s, step %.0f: held-out loss %.3f", c[i].label, p->step, p->mean);
             if (p->hi > p->lo) ADD(s, " (%.3f to %.3f, %d seeds)", p->lo, p->hi, c[i].seeds);
             hot_open(f, family, s);
-            fprintf(f, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"1.6\"/>", curve_x(&a, p->step), curve_y(&a, p->mean));
-            hot_close(f, curve_x(&a, p->step), curve_y(&a, p->mean));
+            x = curve_x(&a, p->step);
+            y = curve_y(&a, p->mean);
+            fprintf(f, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"1.6\"/>", x, y);
+            hot_close(f, x, y);
         }
         fputs("</g>", f);
         snprintf(s, sizeof s, "%.3f", c[i].p[c[i].n - 1].mean);
@@ -777,8 +791,9 @@ static void draw_rows(FILE *f, const column *c, int n_cols, const char *const *l
     const double left = 128, room_x = 16, row_h = 19, top = 38, height = top + n * row_h + 8;
     double width = n_cols > 2 ? 1100 : n_cols > 1 ? 860 : 500, step = (width - left) / n_cols;
     char s[200], g[32], h[32];
-    fprintf(f, "<div class=\"wide\"><svg class=\"rows\" viewBox=\"0 0 %.0f %.0f\" style=\"min-width:%.0fpx;max-width:%.0fpx\" "
-            "role=\"group\" aria-label=\"", width, height, width * .82, width * 1.1);
+    fprintf(f, "<div class=\"wide\"><svg class=\"rows\" viewBox=\"0 0 %.0f %.0f\" "
+            "style=\"min-width:%.0fpx;max-width:%.0fpx\" role=\"group\" "
+            "aria-label=\"", width, height, width * .82, width * 1.1);
     svg_escape(f, c[0].title);
     fputs("\">", f);
     for (int k = 0; k < n_cols; k++) {
@@ -854,8 +869,16 @@ static void draw_kinds(FILE *f, const csv *t, const char *kind_column, const cha
     entry *e;
     int n = 0, n_kinds = 0;
     memset(kinds, 0, sizeof kinds);
+    for (int k = 0; k < n_rows; k++) {                      /* in the order of rows, as far as those are known */
+        int row = 1;
+        while (row < t->rows && strcmp(csv_text(t, row, "variant"), rows[k]->variant)) row++;
+        if (row == t->rows) continue;
+        keys[n] = rows[k]->variant;
+        labels[n++] = rows[k]->label;
+    }
     for (int row = 1; row < t->rows; row++) {
-        const char *kind = csv_text(t, row, kind_column), *variant = csv_text(t, row, "variant"), *metric = csv_text(t, row, "metric");
+        const char *kind = csv_text(t, row, kind_column), *variant = csv_text(t, row, "variant");
+        const char *metric = csv_text(t, row, "metric");
         char name[100];
         int i = 0;
         if (snprintf(name, sizeof name, *metric ? "%s, %s" : "%s", kind, metric) >= 64)
@@ -865,16 +888,13 @@ static void draw_kinds(FILE *f, const csv *t, const char *kind_column, const cha
         if (i == n_kinds) {
             strcpy(names[i], name);
             kinds[i].line = chance ? csv_number(t, row, chance) : 50;
-            kinds[i].lo = kinds[i].hi = INFINITY;
+            kinds[i].lo = isnan(kinds[i].line) ? INFINITY : kinds[i].line;
+            kinds[i].hi = isnan(kinds[i].line) ? -INFINITY : kinds[i].line;
             n_kinds++;
         }
         for (i = 0; i < n && strcmp(keys[i], variant); i++) {}
         if (i == MAX_VARIANTS) fail("%s: more than %d variants", t->path, MAX_VARIANTS);
-        if (i == n) {
-            keys[n] = labels[n] = variant;
-            for (int k = 0; k < n_rows; k++) if (!strcmp(rows[k]->variant, variant)) labels[n] = rows[k]->label;
-            n++;
-        }
+        if (i == n) { keys[n] = labels[n] = variant; n++; }
     }
     e = (entry *)room((size_t)n * (size_t)n_kinds, sizeof *e);
     for (int row = 1; row < t->rows; row++) {
@@ -890,6 +910,7 @@ static void draw_kinds(FILE *f, const csv *t, const char *kind_column, const cha
         if (isnan(x)) continue;
         if (a->n < MAX_SEEDS) a->each[a->n++] = x;
         kinds[k].lo = fmin(kinds[k].lo, x);
+        kinds[k].hi = fmax(kinds[k].hi, x);
     }
     for (int i = 0; i < n * n_kinds; i++) {
         stats s = stats_of(e[i].each, e[i].n);
@@ -897,10 +918,11 @@ static void draw_kinds(FILE *f, const csv *t, const char *kind_column, const cha
         e[i].sd = s.sd;
     }
     for (int k = 0; k < n_kinds; k++) {
-        double lo = fmin(kinds[k].lo, isnan(kinds[k].line) ? 50 : kinds[k].line);
+        const double lo = 10 * floor(kinds[k].lo / 10), hi = 10 * ceil(kinds[k].hi / 10);
         for (char *s = names[k]; *s; s++) if (*s == '_') *s = ' ';
         kinds[k].title = names[k]; kinds[k].line_name = chance_name;
-        kinds[k].lo = lo < 0 ? -100 : lo < 50 ? 0 : 50; kinds[k].hi = 100;
+        kinds[k].lo = !(lo <= hi) ? 0 : chance ? lo : lo < 50 ? 0 : 50;
+        kinds[k].hi = !(lo <= hi) || !chance ? 100 : hi > lo ? hi : lo + 10;
     }
     for (int k = 0; k < n_kinds; k += 4) {                  /* four side by side */
         int m = n_kinds - k < 4 ? n_kinds - k : 4;
@@ -989,11 +1011,11 @@ static void draw_stories(FILE *f, const csv *t) {
 
 static void draw_judgement(FILE *f, const observation *o) {
     static const char *const classes[] = { "unknown", "yes", "no" }, *const signs[] = { "?", "✓", "✗" };
-    fputs("<h2 id=\"judgement\">What this run says of the published observations</h2>\n"
-          "<p>A claim is held against one comparison, named before looking: held-out loss decides on quality, 512 sequences on "
-          "speed; everything else measured can only take a verdict away. Over seeds, a difference is clear when its 95 % "
-          "interval (Student’s t) leaves zero out; over turns, a ratio of times when the interval of its median leaves 100 % "
-          "out. What is not clear is not claimed.</p>\n<div class=\"claims\">\n", f);
+    fputs("<h2 id=\"judgement\">What this run says of the published observations</h2>\n<p>A claim is held against one "
+          "comparison, named before looking: held-out loss decides on quality, 512 sequences on speed; everything else "
+          "measured can only take a verdict away. Over seeds, a difference is clear when its 95 % interval (Student’s t) "
+          "leaves zero out; over turns, a ratio of times when the interval of its median leaves 100 % out. What is not "
+          "clear is not claimed.</p>\n<div class=\"claims\">\n", f);
     for (int i = 0; i < OBSERVATIONS; i++) {
         char s[640];
         fprintf(f, "<section class=\"claim %s\"><p class=\"verdict\">%s %s <span>(%c)</span></p><h3>",
@@ -1038,7 +1060,8 @@ static const char style[2][4000] = {
     ".claims{columns:2 440px;column-gap:14px;margin:1.2em 0}"
     ".claim{background:var(--faint);border-radius:6px;border-left:5px solid var(--soft);padding:12px 16px;"
     "break-inside:avoid;margin-bottom:14px}"
-    ".claim.yes{border-color:var(--yes)}.claim.no{border-color:var(--no)}.claim h3{margin:.2em 0 .3em}.claim p{margin:.2em 0}"
+    ".claim.yes{border-color:var(--yes)}.claim.no{border-color:var(--no)}"
+    ".claim h3{margin:.2em 0 .3em}.claim p{margin:.2em 0}"
     ".verdict{font-weight:700;text-transform:uppercase;letter-spacing:.04em;font-size:.84rem;color:var(--soft)}"
     ".yes .verdict{color:var(--yes)}.no .verdict{color:var(--no)}"
     ".claim dl{font-size:.8rem;line-height:1.45;margin:.7em 0 0;color:var(--soft)}.claim dt{font-weight:600;margin-top:.5em}"
@@ -1065,9 +1088,12 @@ static const char style[2][4000] = {
     ".hit{fill:transparent}.hot{outline:none}.hot:hover .hit,.hot:focus .hit{stroke:var(--ink);stroke-width:1.2}"
     ".stories{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:14px}"
     ".story{background:var(--faint);border-radius:6px;border-top:3px solid var(--c);padding:10px 14px;font-size:.9rem;"
-    "overflow-wrap:anywhere;break-inside:avoid}.story h3{margin:0;color:var(--c)}.story p{margin:.4em 0}summary{cursor:pointer}"
-    "@media print{body{font-size:11px}main{padding:0;max-width:none}nav,#theme,#tip{display:none}.wide{overflow:visible}"
-    ".full{font-size:6.5px}.full th,.full td{padding:2px}.gaps{font-size:8px}.rows{min-width:0!important}"
+    "overflow-wrap:anywhere;break-inside:avoid}.story h3{margin:0;color:var(--c)}.story p{margin:.4em 0}"
+    "summary{cursor:pointer}"
+    "@media print{html{font-size:11px}body{font-size:1rem}main{padding:0;max-width:none}"
+    "nav,#theme,#tip{display:none}.wide{overflow:visible}"
+    ".full,.full thead th{font-size:7px}.full th,.full td{padding:2px}.gaps,.gaps thead th{font-size:7.5px}"
+    ".rows{min-width:0!important}.claims{columns:2}"
     ".panels{grid-template-columns:repeat(4,1fr)}.panels.three{grid-template-columns:repeat(3,1fr)}"
     "*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}\n" };
 
@@ -1179,9 +1205,9 @@ int main(int argc, char **argv) {
           "<p class=\"lead-in\">The four questions of the study of attention variants in a small GPT-Neo, measured again",
           f);
     if (*machine) { fputs(" on ", f); svg_escape(f, machine); }
-    fputs(" and set beside the published figures. All variants of a question have the same number of parameters: what the "
-          "attention gives up, the feed-forward layers get.</p>\n<nav><a href=\"#judgement\">Judgement</a><a href=\"#plane\">"
-          "Trade-off</a>", f);
+    fputs(" and set beside the published figures. All variants of a question have the same number of parameters: what "
+          "the attention gives up, the feed-forward layers get.</p>\n<nav><a href=\"#judgement\">Judgement</a><a "
+          "href=\"#plane\">Trade-off</a>", f);
     for (int i = 0; i < 4; i++) fprintf(f, "<a href=\"#rq%d\">%s</a>", i, questions[i].title);
     fputs("<a href=\"#shapes\">Cache and FFN</a><a href=\"#curves\">Learning curves</a><a href=\"#stories\">Stories</a>"
           "<a href=\"#glue\">GLUE</a><a href=\"#pairs\">Minimal pairs</a><a href=\"#settings\">Settings</a></nav>\n", f);
@@ -1190,29 +1216,29 @@ int main(int argc, char **argv) {
     if (*sep) fputs(".</p>\n", f);
     draw_judgement(f, observations);
 
-    fputs("<h2 id=\"plane\">The trade-off in one picture</h2>\n"
-          "<p class=\"look\"><b>Look for</b> the corner down left in the pictures of loss (fast and good), up left in those of "
-          "pairs, BLiMP and GLUE. Both curves begin at MHA; each mark further has a smaller cache. The curve that stays nearer "
-          "to the corner pays less quality for its speed. A bar that does not reach MHA’s dashed line is a clear difference; "
-          "marks whose bars overlap need the tables of differences below.</p>\n", f);
+    fputs("<h2 id=\"plane\">The trade-off: quality against time</h2>\n<p class=\"look\"><b>Look for</b> the corner down "
+          "left in the pictures of loss (fast and good), up left in those of pairs, BLiMP and GLUE. Both curves begin at "
+          "MHA; each mark further has a smaller cache. The curve that stays nearer to the corner pays less quality for "
+          "its speed. A bar that does not reach MHA’s dashed line is a clear difference; marks whose bars overlap need "
+          "the tables of differences below.</p>\n", f);
     if (q[2].run || q[0].run) {
         legend(f);
         trade_off(f, q[2].run ? &q[2] : &q[0], q[3].run ? &q[3] : NULL);
-        fputs("<p class=\"quiet\">At the end of each row the published points, in the study’s own units (BLiMP and GLUE in %, a "
-              "Python implementation on a GPU): compare the shapes of the curves, not the numbers. COMBINED’s time is its ratio to "
-              "MHA, measured in the same turns, times this picture’s MHA.</p>\n", f);
+        fputs("<p class=\"quiet\">At the end of each row the published points, in the study’s own units (BLiMP and GLUE "
+              "in %, a Python implementation on a GPU): compare the shapes of the curves, not the numbers. COMBINED’s "
+              "time is its ratio to MHA, measured in the same turns, times this picture’s MHA.</p>\n", f);
     } else fputs("<p class=\"missing\">It takes question 1.1 or 2.</p>\n", f);
-    fputs("<h3>How to read the figures</h3>\n<p class=\"quiet\">Marks are means over seeds, small dots single seeds. Equal seeds "
-          "mean equal documents for every variant, so variants are compared seed by seed: the bar about a mark is the 95 % "
-          "interval of its difference from MHA. Times are compared in turns with MHA: their bar is the interval of the median "
-          "ratio, which holds the true one in nine of ten cases; with fewer than five turns there is none. A limit is the least "
-          "time that the work can take on this machine: of matrix products and attention each, the longer of arithmetic at its "
-          "peak and reading at its rate, both measured in the same turns. H query heads, G key/value heads, S total query width, "
-          "b sequences decoded side by side. Group proportion = G/H; KQV proportion = S/hidden size; µs per token = time of "
-          "generation / (b × tokens generated by each sequence). Quality is that of the models trained here (see <a href=\""
-          "#settings\">settings</a>); speed, parameters, FFN widths and cache bytes are those of the published shape, for which "
-          "trained weights do not matter. Point at a mark to read it, or go through a figure’s marks with Tab and the arrow "
-          "keys.</p>\n", f);
+    fputs("<h3>How to read the figures</h3>\n<p class=\"quiet\">Marks are means over seeds, small dots single seeds. "
+          "Equal seeds mean equal documents for every variant, so variants are compared seed by seed: the bar about a "
+          "mark is the 95 % interval of its difference from MHA. Times are compared in turns with MHA: their bar is the "
+          "interval of the median ratio, which holds the true one in nine of ten cases; with fewer than five turns there "
+          "is none. A limit is the least time that the work can take on this machine: of matrix products and attention "
+          "each, the longer of arithmetic at its peak and reading at its rate, both measured in the same turns. H query "
+          "heads, G key/value heads, S total query width, b sequences decoded side by side. Group proportion = G/H; KQV "
+          "proportion = S/hidden size; µs per token = time of generation / (b × tokens generated by each sequence). "
+          "Quality is that of the models trained here (see <a href=\"#settings\">settings</a>); speed, parameters, FFN "
+          "widths and cache bytes are those of the published shape, for which trained weights do not matter. Point at a "
+          "mark to read it, or go through a figure’s marks with Tab and the arrow keys.</p>\n", f);
 
     if (heading(f, 0, &q[0])) {
         const result *gaps[4][2];
@@ -1222,9 +1248,9 @@ int main(int argc, char **argv) {
         }
         compare(f, gaps, 4, measured(&q[0], GLUE));
         explain(f, &q[0]);
-        fputs("<h3>Figure 3: quality and speed against the group proportion</h3>\n<p class=\"look\"><b>Look for</b> curves that "
-              "go one way from left (MHA) to right (one key/value head). In the published pictures at b = 16 MHA is the fastest "
-              "of all: does that come back?</p>\n", f);
+        fputs("<h3>Figure 3: quality and speed against the group proportion</h3>\n<p class=\"look\"><b>Look for</b> "
+              "curves that go one way from left (MHA) to right (one key/value head). In the published pictures at b = 16 "
+              "MHA is the fastest of all: does that come back?</p>\n", f);
         figure_3(f, &q[0]);
         table(f, &q[0], questions[0].table);
     }
@@ -1236,8 +1262,9 @@ int main(int argc, char **argv) {
         }
         compare(f, gaps, 3, measured(&q[1], GLUE));
         explain(f, &q[1]);
-        fputs("<h3>Quality and speed against the number of heads</h3>\n<p class=\"look\"><b>Look for</b> the distance between the "
-              "two curves: does it get smaller to the right? Bars are of the difference from MHA with as many heads.</p>\n", f);
+        fputs("<h3>Quality and speed against the number of heads</h3>\n<p class=\"look\"><b>Look for</b> the distance "
+              "between the two curves: does it get smaller to the right? Bars are of the difference from MHA with as "
+              "many heads.</p>\n", f);
         figure_heads(f, &q[1]);
         table(f, &q[1], questions[1].table);
     }
@@ -1249,9 +1276,9 @@ int main(int argc, char **argv) {
         }
         compare(f, gaps, 4, measured(&q[2], GLUE));
         explain(f, &q[2]);
-        fputs("<h3>Figure 4: quality against speed, from MHA down to an eighth of the cache</h3>\n<p class=\"look\"><b>Look for</b> "
-              "marks of the same number: they cache the same bytes. Is KQV’s square left of GQA’s circle (faster), and on the "
-              "worse side of it?</p>\n", f);
+        fputs("<h3>Figure 4: quality against speed, from MHA down to an eighth of the cache</h3>\n<p "
+              "class=\"look\"><b>Look for</b> marks of the same number: they cache the same bytes. Is KQV’s square left "
+              "of GQA’s circle (faster), and on the worse side of it?</p>\n", f);
         figure_4(f, &q[2]);
         table(f, &q[2], questions[2].table);
     }
@@ -1261,19 +1288,18 @@ int main(int argc, char **argv) {
         const result *gaps[3][2] = { { gqa, both }, { kqv, both }, { gqa, kqv } };
         compare(f, gaps, 3, measured(&q[3], GLUE));
         explain(f, &q[3]);
-        fputs("<h3>Figure 5: three ways to a quarter of the cache</h3>\n<p class=\"look\"><b>Look for</b> COMBINED’s diamond or "
-              "bar: does it stand between GQA’s and KQV’s? The dashed line is MHA.</p>\n", f);
+        fputs("<h3>Figure 5: three ways to a quarter of the cache</h3>\n<p class=\"look\"><b>Look for</b> COMBINED’s "
+              "diamond or bar: does it stand between GQA’s and KQV’s? The dashed line is MHA.</p>\n", f);
         figure_5(f, &q[3]);
         table(f, &q[3], questions[3].table);
     }
 
     fputs("<h2 id=\"shapes\">Cache bytes and FFN widths</h2>\n", f);
     if (n_rows) {
-        fputs("<p>F = F<sub>base</sub> + 2C − S − G·D keeps the parameters equal but for "
-              "the few biases, C the hidden size and D = S/H: what fewer or shorter key/value heads save goes into the "
-              "feed-forward width F. The cache holds 2·G·D numbers per layer and position.</p>\n"
-              "<p class=\"look\"><b>Look for</b> the tick on each FFN bar, the published width: it should stand at the bar’s "
-              "end.</p>\n", f);
+        fputs("<p>F = F<sub>base</sub> + 2C − S − G·D keeps the parameters equal but for the few biases, C the hidden "
+              "size and D = S/H: what fewer or shorter key/value heads save goes into the feed-forward width F. The "
+              "cache holds 2·G·D numbers per layer and position.</p>\n<p class=\"look\"><b>Look for</b> the tick on each "
+              "FFN bar, the published width: it should stand at the bar’s end.</p>\n", f);
         draw_shapes(f, rows, n_rows);
     } else fputs("<p class=\"missing\">No question has been run yet.</p>\n", f);
 
@@ -1283,10 +1309,10 @@ int main(int argc, char **argv) {
         int n = curves_of(&curves, rows, n_rows, c);
         if (n == 0) fputs("<p class=\"missing\">curves.csv has no held-out losses yet.</p>\n", f);
         else {
-            fputs("<p>Held-out loss (nats per token) over training steps: strong the mean over seeds, faint each seed, grey all "
-                  "other variants, dashed MHA. The steep beginning lies above the panels.</p>\n<p class=\"look\"><b>Look for</b> "
-                  "whether a variant is above MHA all along or only learns more slowly, and whether its seeds lie closer "
-                  "together than the curves of different variants.</p>\n", f);
+            fputs("<p>Held-out loss (nats per token) over training steps: strong the mean over seeds, faint each seed, "
+                  "grey all other variants, dashed MHA. The steep beginning lies above the panels.</p>\n<p "
+                  "class=\"look\"><b>Look for</b> whether a variant is above MHA all along or only learns more slowly, "
+                  "and whether its seeds lie closer together than the curves of different variants.</p>\n", f);
             draw_curves(f, c, n);
         }
         for (int i = 0; i < n; i++) free(c[i].p);
@@ -1295,26 +1321,27 @@ int main(int argc, char **argv) {
 
     fputs("<h2 id=\"stories\">What the models write</h2>\n", f);
     if (has_samples && samples.rows > 1) {
-        fputs("<p>Every model went on from the same beginning (bold). <b>Look for</b> whether sentences end, and whether people and "
-              "things stay the same: what the loss weighs in numbers.</p>\n", f);
+        fputs("<p>Every model went on from the same beginning (bold). <b>Look for</b> whether sentences end, and whether "
+              "people and things stay the same: what the loss weighs in numbers.</p>\n", f);
         draw_stories(f, &samples);
     } else fputs("<p class=\"missing\">There is no samples.csv: no stories have been written yet.</p>\n", f);
 
     fputs("<h2 id=\"glue\">GLUE by task</h2>\n", f);
     if (has_glue && glue.rows > 1) {
-        fputs("<p>Scores in % after fine-tuning. Pale dots are single seeds, the strong mark their mean, the line one standard "
-              "deviation to both sides. Dashed: what always answering the most frequent class gives.</p>\n<p class=\"look\"><b>Look "
-              "for</b> marks left of the dashed line or on it: there a model has learnt nothing of the task, and differences "
-              "between variants are noise.</p>\n", f);
+        fputs("<p>Scores in % after fine-tuning. Pale dots are single seeds, the strong mark their mean, the line one "
+              "standard deviation to both sides. Dashed: what always answering the most frequent class gives.</p>\n<p "
+              "class=\"look\"><b>Look for</b> marks left of the dashed line or on it: there a model has learnt nothing "
+              "of the task, and differences between variants are noise.</p>\n", f);
         draw_kinds(f, &glue, "task", "score", 1, "majority", "majority", rows, n_rows);
-    } else fputs("<p class=\"missing\">There is no glue.csv: GLUE has not been measured. The top of <code>examples/lab.h</code> says "
-                 "how to give its files.</p>\n", f);
+    } else fputs("<p class=\"missing\">There is no glue.csv: GLUE has not been measured. The top of "
+                 "<code>examples/lab.h</code> says how to give its files.</p>\n", f);
 
     fputs("<h2 id=\"pairs\">Minimal pairs by kind</h2>\n", f);
     if (has_pairs && pairs.rows > 1) {
-        fputs("<p>How often the right sentence of a pair gets the higher probability; chance is 50 % (dashed). Pale dots are "
-              "single seeds, the strong mark their mean, the line one standard deviation to both sides.</p>\n<p class=\"look\"><b>Look "
-              "for</b> kinds that all variants know or none does: they say nothing of the variants.</p>\n", f);
+        fputs("<p>How often the right sentence of a pair gets the higher probability; chance is 50 % (dashed). Pale dots "
+              "are single seeds, the strong mark their mean, the line one standard deviation to both sides.</p>\n<p "
+              "class=\"look\"><b>Look for</b> kinds that all variants know or none does: they say nothing of the "
+              "variants.</p>\n", f);
         draw_kinds(f, &pairs, "kind", "accuracy", 100, NULL, "chance", rows, n_rows);
     } else fputs("<p class=\"missing\">There is no pairs.csv: no minimal pairs have been judged yet.</p>\n", f);
 

@@ -122,7 +122,8 @@ static inline stats_verdict stats_measures(const stats_verdict *v, int n) {
 static inline stats_verdict stats_all(const stats_verdict *v, int n) {
     int found[3] = {0, 0, 0};
     for (int i = 0; i < n; i++) found[v[i]]++;
-    return found[STATS_CONTRADICTS] ? STATS_CONTRADICTS : n && found[STATS_SUPPORTS] == n ? STATS_SUPPORTS : STATS_CANNOT_TELL;
+    if (found[STATS_CONTRADICTS]) return STATS_CONTRADICTS;
+    return n && found[STATS_SUPPORTS] == n ? STATS_SUPPORTS : STATS_CANNOT_TELL;
 }
 
 #endif

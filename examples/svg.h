@@ -1,4 +1,4 @@
-/* svg.h: what the programs that draw share: text made safe, colours by family for light and dark paper, marks, pages, files. */
+/* svg.h: what the programs that draw share: text made safe, colours by family for light and dark, marks, pages, files. */
 #ifndef SVG_H
 #define SVG_H
 
@@ -103,8 +103,9 @@ static inline double svg_overlap(svg_box a, svg_box b) {
 /* Opens dir/name for writing, making the directory when there is none. NULL after a message. */
 static inline FILE *svg_create(const char *dir, const char *name, char *path, size_t cap) {
     FILE *f;
-    if (snprintf(path, cap, "%s/%s", dir, name) >= (int)cap) return fprintf(stderr, "%s: the path is too long\n", dir), NULL;
-    if (mkdir(dir, 0777) != 0 && errno != EEXIST) return fprintf(stderr, "%s: %s\n", dir, strerror(errno)), NULL;
+    if (snprintf(path, cap, "%s/%s", dir, name) >= (int)cap)
+        return fprintf(stderr, "%s: the path is too long\n", dir), (FILE *)NULL;
+    if (mkdir(dir, 0777) != 0 && errno != EEXIST) return fprintf(stderr, "%s: %s\n", dir, strerror(errno)), (FILE *)NULL;
     f = fopen(path, "wb");
     if (!f) fprintf(stderr, "%s: %s\n", path, strerror(errno));
     return f;

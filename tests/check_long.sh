@@ -1,10 +1,11 @@
 #!/bin/sh
 # The long checks, behind `make check-long`: sanitizers, other compilers and options, the header's tests with the user's own
-# flags and on other processors (emulated), exp and GELU over all floats, valgrind, fuzzers, and the generated files made
-# anew; training over MPI. What a machine lacks is said and left out. PARTS="sanitize fuzz" runs only those; FUZZ_SECONDS=20.
+# flags and on other processors (emulated), exp and GELU over all floats, valgrind, training over MPI, the report in a browser,
+# fuzzers, and the generated files made anew. What a machine lacks is said and left out. PARTS="sanitize fuzz" runs only those;
+# FUZZ_SECONDS=20.
 LC_ALL=C
 export LC_ALL
-parts=${PARTS:-"sanitize threads clang options flags processors floats valgrind docs mpi fuzz golden unicode"}
+parts=${PARTS:-"sanitize threads clang options flags processors floats valgrind docs mpi report fuzz golden unicode"}
 jobs=${JOBS:-2}
 passed=0 failed=0 skipped=0
 mkdir -p build
@@ -110,6 +111,16 @@ if wanted mpi; then
     cat build/mpi.log
     if grep -q '^SKIPPED' build/mpi.log; then skipped=$((skipped + 1))
     else result $code "training over MPI"; fi
+fi
+
+if wanted report; then
+    make -s build/examples/report
+    dirs=; [ -s out/rq1_1.csv ] && dirs=out                 # what a study left is looked at as well
+    BROWSER=1 tests/test_report.sh build/examples/report $dirs > build/report.log 2>&1
+    code=$?
+    cat build/report.log
+    skipped=$((skipped + $(grep -c '^SKIPPED' build/report.log)))
+    result $code "the report's judgement, and its page in a browser"
 fi
 
 if wanted fuzz; then
