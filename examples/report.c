@@ -285,7 +285,7 @@ static void interval_of(const result *r, const result *base, const measure *q, d
     *lo = y->times ? value_of(base, q->value) * c.lo : value_of(base, q->value) + c.lo;
     *hi = y->times ? value_of(base, q->value) * c.hi : value_of(base, q->value) + c.hi;
     interval(range, sizeof range, c, y, 0);
-    snprintf(tip + strlen(tip), 480 - strlen(tip), ", %s%s %s %s", y->times ? "" : "against ",
+    snprintf(tip + strlen(tip), 480 - strlen(tip), y->times ? ", %s of %s’s %s" : ", against %s %s %s",
              y->times ? amount(c.mid, y, 0, s) : base->label, y->times ? base->label : amount(c.mid, y, 0, s), range);
 }
 
@@ -1321,7 +1321,7 @@ int main(int argc, char **argv) {
 
     fputs("<h2 id=\"stories\">What the models write</h2>\n", f);
     if (has_samples && samples.rows > 1) {
-        fputs("<p>Every model went on from the same beginning (bold). <b>Look for</b> whether sentences end, and whether "
+        fputs("<p>Every model went on from the same beginning; bold is what all stories have in common. <b>Look for</b> whether sentences end, and whether "
               "people and things stay the same: what the loss weighs in numbers.</p>\n", f);
         draw_stories(f, &samples);
     } else fputs("<p class=\"missing\">There is no samples.csv: no stories have been written yet.</p>\n", f);

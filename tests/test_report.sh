@@ -211,6 +211,21 @@ END
     }'
     judged
 }
+everything
+verdict a supports
+page=$t/everything/report.html
+holds() { grep -q -e "$1" "$page"; result $? "the page does not hold: $1"; }
+holds 'a &lt;machine&gt; &amp; &quot;more&quot;'            # what files say is text
+holds '<b>Once upon a time </b>Tim &lt;saw&gt; a &quot;tree&quot;\.<br/>The end'
+holds '<title>GQA \.5: held-out loss 1\.050 (seeds 1\.050, 1\.068, 1\.028), against MHA +0\.051 (+0\.028 to +0\.073; 3 seeds)</title>'
+holds '<title>KQV \.25: FFN width at equal parameters, 1,600, published 1,600</title>'
+holds '<title>majority: 54\.0 %</title>'
+! grep -o 'class="missing">[^<]*\|>not measured<' "$page" > "$t/log"
+result $? "the page misses something: $(head -n 1 "$t/log")"
+for what in stories glue curves pairs shapes settings; do
+    grep -q "id=\"$what\"" "$t/columns/report.html"
+    result $? "a page without most files has no $what"
+done
 
 # Runs in a copy of the page, after its own script, and tells the page around it a line for each check.
 cat > "$t/checks.js" << 'END'
@@ -297,9 +312,6 @@ page_holds() {  # page_holds NAME PAGE WIDTH [dark]
 }
 if [ -n "$BROWSER" ]; then
     shift
-    everything
-    verdict a supports
-    page=$t/everything/report.html
     if command -v xmllint > /dev/null; then
         for p in "$t"/*/report.html; do xmllint --noout "$p" > "$t/log" 2>&1; result $? "$p is not well-formed: $(head -n 1 "$t/log")"; done
     else echo "SKIPPED: well-formed pages: no xmllint"; skipped=$((skipped + 1)); fi
@@ -315,8 +327,10 @@ if [ -n "$BROWSER" ]; then
         page_holds published "$t/published/report.html" 1200
         page_holds columns "$t/columns/report.html" 360
         for dir in "$@"; do
-            "$report" "$dir" > "$t/log" 2>&1; result $? "$dir: no report: $(tail -n 1 "$t/log")"
-            for w in 1200 360; do page_holds "$(basename "$dir")" "$(cd "$dir" && pwd)/report.html" $w; done
+            begin "study-$(basename "$dir")"
+            cp "$dir"/*.csv "$t/$name"
+            judged
+            for w in 1200 360; do page_holds "$name" "$t/$name/report.html" $w; done
         done
         # what the checks would see: each spoilt page fails where it should
         spoilt() {      # spoilt WHAT SED
