@@ -1,6 +1,7 @@
 # make              build/attnvar, the command line, and build/examples
 # make test         builds and runs every test; the last line counts them
-# make reproduce    the four research questions, and their report (DATA=.. SCALE=smoke|default|paper OUT=.. THREADS=..)
+# make reproduce    the four research questions, and their report (DATA=.. SCALE=smoke|default|paper OUT=.. THREADS=..);
+#                   JOBS=4: four processes train; WORK=train: nothing but a worker, beside others on the same OUT
 # make bench        how near the library comes to this machine's limits, and out/bench.html; a minute
 # make check-long   sanitizers, clang, valgrind and fuzzers where there are any; minutes
 # make check-hf     models, files and tokenizers to and from Hugging Face's libraries, where PYTHON=.. has them
@@ -19,6 +20,7 @@ DATA ?=
 SCALE ?=
 OUT ?= out
 THREADS ?=
+WORK ?=
 
 # train_mpi only where MPICC finds its mpi.h
 HAS_MPI := $(shell printf '\043include <mpi.h>\n' | $(MPICC) -E -x c - > /dev/null 2>&1 && echo yes)
@@ -47,6 +49,8 @@ build/tests/%: tests/%.c $(wildcard tests/*.h) attnvar.h
 	$(BUILD)
 
 build/examples/train_mpi: CC = $(MPICC)
+build/tests/test_claims: examples/claims.h
+build/tests/test_limits: examples/limits.h
 
 # These need no vectors, and compile in a third of the time without them.
 build/tests/fuzz_% build/tests/test_tokenizer build/tests/test_eval build/compare: CPPFLAGS += -DATV_NO_SIMD
@@ -58,13 +62,24 @@ test:
 	    cli="tests/test_cli.sh build/attnvar" report="tests/test_report.sh build/examples/report" data=tests/test_data.sh \
 	    docs=tests/test_docs.sh
 
+# One process with all threads; when JOBS is given, that many train first, the threads divided among them, each on what the
+# others have not taken. Timing and tables are one process's, after them, which also does what they left when they died.
+WORKERS = $(if $(filter file,$(origin JOBS)),1,$(JOBS))
+ASK = for q in $(QUESTIONS); do DATA="$(DATA)" SCALE="$(SCALE)" OUT="$(OUT)" build/examples/$$q || exit 1; done
+
 reproduce:
 	@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS)) --no-print-directory $(QUESTIONS:%=build/examples/%) build/examples/report
-	@for q in $(QUESTIONS); do \
-	    DATA="$(DATA)" SCALE="$(SCALE)" OUT="$(OUT)" THREADS="$(THREADS)" build/examples/$$q || exit 1; \
-	done
-	@build/examples/report "$(OUT)"
-	@echo "The report: $(OUT)/report.html"
+	@mkdir -p "$(OUT)"
+	@if [ $(WORKERS) -gt 1 ]; then \
+	    all="$(THREADS)"; [ "$${all:-0}" -gt 0 ] || all=$$(getconf _NPROCESSORS_ONLN); \
+	    each=$$((all / $(WORKERS))); [ $$each -gt 0 ] || each=1; \
+	    for w in $$(seq 2 $(WORKERS)); do (export WORK=train THREADS=$$each; $(ASK)) > "$(OUT)/worker-$$w.log" 2>&1 & done; \
+	    (export WORK=train THREADS=$$each; $(ASK)); \
+	    wait; \
+	fi
+	@export WORK="$(WORK)" THREADS="$(THREADS)"; $(ASK)
+	@[ "$(WORK)" = train ] || build/examples/report "$(OUT)"
+	@[ "$(WORK)" = train ] || echo "The report: $(OUT)/report.html"
 
 bench: build/attnvar
 	@mkdir -p $(OUT)

@@ -4,7 +4,7 @@
 
        lab_state *lab = lab_open("rq3", "what the program asks");
        lab_row rows[N];
-       lab_measure(lab, variants, N, rows);        trains what is not trained yet, then times every variant
+       lab_measure(lab, variants, N, rows);        trains what is not trained yet, then times every variant; 0: only trained
        lab_table(lab, rows, N);                    on the screen, the published figures beside its own
        lab_reading(lab, &rows[1], &rows[0]);       one variant against another in a sentence
        lab_save(lab, rows, N);                     out/rq3.csv, curves.csv, pairs.csv, settings.csv
@@ -18,6 +18,8 @@
        PAIRS=dir                   minimal pairs in BLiMP's JSON lines, a file for each kind. Without it: those of stories.h,
                                    or none when DATA is given
        OUT=out   THREADS=all
+       WORK=train                  only trains, together with whoever else works on the same OUT
+       STALE=120                   seconds without a sign of life after which a worker on another machine counts as dead
 
    QUALITY is held-out loss, perplexity and minimal-pair accuracy of models trained here, over LAB_SEEDS seeds. Equal seeds
    mean equal documents in equal order for every variant, so that variants can be compared seed by seed.
@@ -34,6 +36,9 @@
    runs trainer.safetensors and curve.csv, at last the model and result.json. A finished run is found again, by any of the
    programs; one that was cut off goes on from its last checkpoint and ends with the same bits.
 
+   Any number of processes, on one machine or on many that share OUT, work through the same runs: each takes those that
+   nobody has, and one that died is taken over (claims.h). Timing is for one process alone on its machine.
+
    Contents: >>types >>text >>files >>setup >>data >>runs >>speed >>measure >>tables >>save */
 #ifndef LAB_H
 #define LAB_H
@@ -43,6 +48,7 @@
 #endif
 #define ATTNVAR_IMPLEMENTATION
 #include "../attnvar.h"
+#include "claims.h"
 #include "limits.h"
 #include "stats.h"
 #include "stories.h"
@@ -100,7 +106,7 @@ typedef struct lab_point { long step, tokens; double train_loss, valid_loss; } l
 
 /* What one training run gave. */
 typedef struct lab_run {
-    int seed, finished;
+    int seed;
     lab_path dir;
     double loss, perplexity;
     double pairs, kinds[LAB_MAX_KINDS];                     /* accuracies, 0 to 1 */
@@ -131,6 +137,9 @@ typedef struct lab_row {
 
 typedef struct lab_text { char *data; size_t size, room; } lab_text;
 
+/* What is claimed: the training of a run. */
+typedef struct lab_item { lab_row *row; lab_run *run; int done, steps; } lab_item;     /* steps: that are counted on */
+
 /* Documents one after the other, a '\n' after each; document i begins at starts[i]. */
 typedef struct lab_docs { lab_text text; size_t *starts; int n; } lab_docs;
 
@@ -156,12 +165,27 @@ typedef struct lab_state {
     double start, speed_seconds;
     int terminal, said_width;
     double said;
-    /* the training runs that wait, and the workers' progress */
+    int stale;                      /* seconds: see claims.h */
+    int only_train;
+    claim own;                      /* for what needs none */
+    /* the work that waits, and the workers' progress */
     pthread_mutex_t mutex;
-    lab_row *rows;
-    int n_rows, next, n_finished, n_left;
+    pthread_cond_t changed;
+    lab_item *items;
+    struct lab_worker *workers;
+    int n_items, n_workers, n_at_work, n_finished, n_left;
     double train_start, steps_done, steps_left, tokens_done;
 } lab_state;
+
+/* A thread that takes work. */
+typedef struct lab_worker {
+    lab_state *lab;
+    atv_ctx *ctx;
+    atv_tokenizer *tokenizer;
+    claim own;
+    int lost;                       /* under the mutex */
+    pthread_t thread;
+} lab_worker;
 
 /* ==== >>text ====================================================================================================== */
 
@@ -296,18 +320,59 @@ static int lab_read(const char *path, size_t max, lab_text *out) {
     return 1;
 }
 
-/* Written beside its target, flushed, renamed: whenever the power goes, a file is the old one or the new one. The text is
-   freed. */
-static void lab_write(const char *path, lab_text *text) {
-    lab_path temporary = lab_pathf("%s.tmp", path);
-    FILE *file = fopen(temporary.s, "wb");
-    int bad;
-    if (!file) lab_die("%s: cannot be written: %s", temporary.s, strerror(errno));
-    bad = fwrite(text->data, 1, text->size, file) != text->size;
-    bad |= fflush(file) != 0 || fsync(fileno(file)) != 0;
-    bad |= fclose(file) != 0;
-    if (bad || rename(temporary.s, path) != 0) lab_die("%s: cannot be written: %s", path, strerror(errno));
+/* How files are written, also by the library: beside the target, flushed, renamed over it, so that whenever the power goes a
+   file is the old one or the new one. user is the claim, without which nothing is renamed. */
+static int lab_io_create(void *user, const char *path, void **file) {
+    *file = fopen(claim_temporary((const claim *)user, path).s, "wb");
+    return *file == NULL;
+}
+
+static int lab_io_write(void *user, void *file, const void *data, size_t size) {
+    (void)user;
+    return fwrite(data, 1, size, (FILE *)file) != size;
+}
+
+static int lab_io_close(void *user, void *file, int flush) {
+    int bad = flush && (fflush((FILE *)file) != 0 || fsync(fileno((FILE *)file)) != 0);
+    (void)user;
+    return (fclose((FILE *)file) != 0) | bad;
+}
+
+static int lab_io_rename(void *user, const char *from, const char *to) {
+    const claim *own = (const claim *)user;
+    return !claim_owned(own) || rename(claim_temporary(own, from).s, to) != 0;
+}
+
+static int lab_io_remove(void *user, const char *path) {
+    return remove(claim_temporary((const claim *)user, path).s) != 0;
+}
+
+/* The text is freed. 0: the claim is lost, and nothing was written. */
+static int lab_write(claim *own, const char *path, lab_text *text) {
+    void *file;
+    int bad = lab_io_create(own, path, &file);
+    if (!bad) bad = lab_io_write(own, file, text->data, text->size) | lab_io_close(own, file, 1);
     free(text->data);
+    if (!bad && lab_io_rename(own, path, path) == 0) return 1;
+    if (claim_owned(own)) lab_die("%s: cannot be written: %s", path, strerror(errno));
+    lab_io_remove(own, path);
+    return 0;
+}
+
+static atv_ctx *lab_context(const char *program, int n_threads, claim *own) {
+    atv_ctx_desc desc = {0};
+    atv_ctx *ctx;
+    atv_result result;
+    desc.n_threads = n_threads;
+    desc.io.user = own;
+    desc.io.create = lab_io_create;
+    desc.io.write = lab_io_write;
+    desc.io.close = lab_io_close;
+    desc.io.rename = lab_io_rename;
+    desc.io.remove = lab_io_remove;
+    result = atv_ctx_create(&desc, &ctx);
+    if (result != ATV_OK) lab_die("%s: no context: %s", program, atv_result_text(result));
+    return ctx;
 }
 
 /* ==== >>setup ===================================================================================================== */
@@ -319,28 +384,31 @@ static const char *lab_env(const char *name, const char *missing) {
 
 static lab_state *lab_open(const char *program, const char *question) {
     lab_state *lab = (lab_state *)lab_alloc(1, sizeof *lab);
-    const char *scale = lab_env("SCALE", "default"), *threads = lab_env("THREADS", "0");
-    atv_ctx_desc desc = {0};
-    atv_result result;
-    char *end;
-    long n = strtol(threads, &end, 10);
+    const char *scale = lab_env("SCALE", "default"), *threads = lab_env("THREADS", "0"), *work = lab_env("WORK", "");
+    const char *stale = lab_env("STALE", "120");
+    char *end, *stale_end;
+    long n = strtol(threads, &end, 10), seconds = strtol(stale, &stale_end, 10);
 
     lab->program = program;
     lab->start = lab_now();
     lab->terminal = isatty(2);
     lab->said = lab->start;
     pthread_mutex_init(&lab->mutex, NULL);
+    pthread_cond_init(&lab->changed, NULL);
     lab->data = lab_env("DATA", NULL);
     lab->out = lab_env("OUT", "out");
     for (size_t i = 0; i < sizeof lab_scales / sizeof *lab_scales; i++)
         if (strcmp(scale, lab_scales[i].name) == 0) lab->scale = &lab_scales[i];
     if (!lab->scale) lab_die("SCALE=%s: must be smoke, default or paper", scale);
     if (*end || n < 0 || n > 1024) lab_die("THREADS=%s: must be 1 to 1024, or 0 for all processors", threads);
+    lab->only_train = strcmp(work, "train") == 0;
+    if (*work && !lab->only_train) lab_die("WORK=%s: must be train, or empty", work);
+    if (*stale_end || seconds < 1 || seconds > 1000000) lab_die("STALE=%s: must be 1 to 1000000 seconds", stale);
+    lab->stale = (int)seconds;
     lab->prompt = lab->scale->prompt;
 
-    desc.n_threads = (int)n;
-    result = atv_ctx_create(&desc, &lab->ctx);
-    if (result != ATV_OK) lab_die("%s: no context: %s", program, atv_result_text(result));
+    lab->own = claim_none();
+    lab->ctx = lab_context(program, (int)n, &lab->own);
     lab->n_threads = atv_ctx_info(lab->ctx)->n_threads;
     lab->isa = atv_isa_name(atv_ctx_info(lab->ctx)->isa);
     lab_make_dir(lab->out);
@@ -625,14 +693,14 @@ static void lab_read_curve(lab_run *run, long last_step) {
     free(text.data);
 }
 
-static void lab_write_curve(const lab_run *run) {
+static int lab_write_curve(claim *own, const lab_run *run) {
     lab_text text = {0};
     lab_print(&text, "step,tokens,train_loss,valid_loss\n");
     for (int i = 0; i < run->n_points; i++) {
         const lab_point *p = &run->points[i];
         lab_print(&text, "%ld,%ld,%.17g,%.17g\n", p->step, p->tokens, p->train_loss, p->valid_loss);
     }
-    lab_write(lab_pathf("%s/curve.csv", run->dir.s).s, &text);
+    return lab_write(own, lab_pathf("%s/curve.csv", run->dir.s).s, &text);
 }
 
 /* The number after "key": in a file of lab_write_result. */
@@ -648,19 +716,21 @@ static double lab_json_number(const char *json, const char *key) {
     return x;
 }
 
-static int lab_read_result(const lab_state *lab, lab_run *run) {
+static lab_path lab_result(const lab_run *run) { return lab_pathf("%s/result.json", run->dir.s); }
+
+static void lab_read_result(const lab_state *lab, lab_run *run) {
     lab_text text;
-    if (!lab_read(lab_pathf("%s/result.json", run->dir.s).s, 0, &text)) return 0;
+    if (!lab_read(lab_result(run).s, 0, &text))
+        lab_die("%s: cannot be read: %s", lab_result(run).s, strerror(errno));
     run->loss = lab_json_number(text.data, "held_out_loss");
     run->perplexity = lab_json_number(text.data, "perplexity");
     run->pairs = lab_json_number(text.data, "all_pairs");
     for (int i = 0; i < lab->n_kinds; i++) run->kinds[i] = lab_json_number(text.data, lab->kind_names[i]);
     free(text.data);
     lab_read_curve(run, LONG_MAX);
-    return 1;
 }
 
-static void lab_write_result(const lab_state *lab, const lab_run *run) {
+static int lab_write_result(const lab_state *lab, claim *own, const lab_run *run) {
     lab_text text = {0};
     lab_print(&text, "{\n  \"held_out_loss\": %.17g,\n", run->loss);
     if (lab->n_kinds) lab_print(&text, "  \"all_pairs\": %.17g,\n", run->pairs);
@@ -670,13 +740,15 @@ static void lab_write_result(const lab_state *lab, const lab_run *run) {
         lab_print(&text, ": %.17g,\n", run->kinds[i]);
     }
     lab_print(&text, "  \"perplexity\": %.17g\n}\n", run->perplexity);
-    lab_write(lab_pathf("%s/result.json", run->dir.s).s, &text);
+    return lab_write(own, lab_result(run).s, &text);
 }
 
-/* One run: found finished, gone on with, or run from its start. Small models gain little from several threads, so that runs
-   go side by side instead, each in a context of its own; that changes no bit of their results. */
+/* One run: gone on with, or run from its start. Small models gain little from several threads, so that runs go side by side
+   instead, each in a context of its own; that changes no bit of their results. */
 typedef struct lab_training {
     lab_state *lab;
+    lab_worker *worker;
+    lab_item *item;
     lab_run *run;
     atv_trainer *trainer;
     double loss_sum;                /* of the steps since the last point */
@@ -689,6 +761,7 @@ static int lab_on_step(void *user, const atv_step *step) {
     lab_state *lab = t->lab;
     lab_run *run = t->run;
     double elapsed;
+    int lost;
     t->loss_sum += step->loss.sum;
     t->loss_tokens += step->loss.tokens;
     if (step->step % lab->scale->every == 0 || step->step == lab->steps) {
@@ -705,24 +778,51 @@ static int lab_on_step(void *user, const atv_step *step) {
         if (run->n_points < LAB_MAX_POINTS) run->points[run->n_points++] = p;
         t->loss_sum = 0;
         t->loss_tokens = 0;
-        lab_write_curve(run);                               /* first, so that no checkpoint is without its points */
+        if (!lab_write_curve(&t->worker->own, run)) return 1;         /* first: no checkpoint is without its points */
         t->result = atv_trainer_save(t->trainer, lab_checkpoint(run).s);
         if (t->result != ATV_OK) return 1;
     }
     pthread_mutex_lock(&lab->mutex);
+    lost = t->worker->lost;
     lab->steps_done++;
+    if (t->item->steps > 0) t->item->steps--;
+    else lab->steps_left++;                                 /* another had done it, whose checkpoint is lost */
     lab->tokens_done += (double)(step->tokens_seen - t->tokens_seen);
     t->tokens_seen = step->tokens_seen;
     elapsed = lab_now() - lab->train_start;
     lab_bar(lab, "training", lab->steps_done / lab->steps_left,
             lab_pathf("%d of %d runs, %.1f k tokens/s, loss %.3f", lab->n_finished, lab->n_left,
                       1e-3 * lab->tokens_done / elapsed, step->loss.sum / (double)step->loss.tokens).s,
-            elapsed / lab->steps_done * (lab->steps_left - lab->steps_done) + lab->speed_seconds);
+            elapsed / lab->steps_done * (lab->steps_left - lab->steps_done) + (lab->only_train ? 0 : lab->speed_seconds));
     pthread_mutex_unlock(&lab->mutex);
-    return 0;
+    return lost;
 }
 
-static void lab_train(lab_state *lab, atv_ctx *ctx, atv_tokenizer *tokenizer, const lab_row *row, lab_run *run) {
+/* How many points a run has that was saved after this step. */
+static int lab_points_until(const lab_state *lab, int64_t step) {
+    int64_t n = step / lab->scale->every + (step == lab->steps && step % lab->scale->every != 0);
+    return (int)ATVI_MIN(n, LAB_MAX_POINTS);
+}
+
+/* What owners that died left half written. */
+static void lab_remove_temporaries(const lab_path *dir) {
+    DIR *d = opendir(dir->s);
+    struct dirent *entry;
+    if (!d) lab_die("%s: cannot be read: %s", dir->s, strerror(errno));
+    while ((entry = readdir(d)) != NULL) {
+        const char *dot = strrchr(entry->d_name, '.');
+        if (dot && strcmp(dot, ".tmp") == 0) remove(lab_pathf("%s/%s", dir->s, entry->d_name).s);
+    }
+    closedir(d);
+}
+
+/* Trains and judges a model, until all is written or the claim is lost; a failure that is no such loss ends the program. */
+static void lab_train(lab_worker *worker, lab_item *item) {
+    lab_state *lab = worker->lab;
+    const lab_row *row = item->row;
+    lab_run *run = item->run;
+    atv_ctx *ctx = worker->ctx;
+    claim *own = &worker->own;
     lab_path checkpoint = lab_checkpoint(run);
     atv_trainer_desc recipe = lab_recipe(lab, run->seed);
     lab_text settings = lab_settings_json(lab, &row->config, &recipe);
@@ -731,88 +831,174 @@ static void lab_train(lab_state *lab, atv_ctx *ctx, atv_tokenizer *tokenizer, co
     atv_save_desc save = {0};
     atv_work *work;
     atv_loss loss;
+    atv_result result = ATV_OK;
     int64_t from;
+    int written = 0;
     double start = lab_now();
     lab_path line;
 
-    lab_make_dir(run->dir.s);
-    lab_write(lab_pathf("%s/settings.json", run->dir.s).s, &settings);
+    lab_remove_temporaries(&run->dir);
+    lab_write(own, lab_pathf("%s/settings.json", run->dir.s).s, &settings);
     lab_check(ctx, atv_model_create(ctx, &row->config, &model));
     atv_model_init(model, (uint64_t)run->seed);
     lab_check(ctx, atv_trainer_create(model, &recipe, &t.trainer));
-    work = atv_trainer_work(t.trainer);
     if (lab_exists(checkpoint.s)) lab_check(ctx, atv_trainer_load(t.trainer, checkpoint.s));
     from = atv_trainer_step(t.trainer);
     lab_read_curve(run, (long)from);
+    if (run->n_points != lab_points_until(lab, from)) {     /* a late writer's: from the start */
+        atv_trainer_destroy(t.trainer);
+        atv_model_init(model, (uint64_t)run->seed);
+        lab_check(ctx, atv_trainer_create(model, &recipe, &t.trainer));
+        from = run->n_points = 0;
+    }
+    work = atv_trainer_work(t.trainer);
     t.lab = lab;
+    t.worker = worker;
+    t.item = item;
     t.run = run;
     t.tokens_seen = run->n_points ? run->points[run->n_points - 1].tokens : 0;
     if (from < lab->steps) {
-        atv_result result = atv_trainer_run(t.trainer, &lab->train, lab->steps - from, lab_on_step, &t);
-        lab_check(ctx, t.result != ATV_OK ? t.result : result);
+        result = atv_trainer_run(t.trainer, &lab->train, lab->steps - from, lab_on_step, &t);
+        if (t.result != ATV_OK) result = t.result;
     }
 
-    lab_check(ctx, atv_evaluate(work, &lab->valid, &loss));
-    run->loss = loss.sum / (double)loss.tokens;
-    run->perplexity = exp(run->loss);
-    for (int i = 0; i < lab->n_kinds; i++) {
-        const lab_text *kind = &lab->kinds[i];
-        atv_pairs_result pairs;
-        lab_check(ctx, atv_eval_pairs(work, tokenizer, kind->data, kind->size, &lab->pairs_desc, &pairs));
-        run->kinds[i] = (double)pairs.correct / (double)ATVI_MAX(pairs.pairs, 1);
-        run->pairs += run->kinds[i] / lab->n_kinds;
+    if (result == ATV_OK) {
+        lab_check(ctx, atv_evaluate(work, &lab->valid, &loss));
+        run->loss = loss.sum / (double)loss.tokens;
+        run->perplexity = exp(run->loss);
+        run->pairs = 0;
+        for (int i = 0; i < lab->n_kinds; i++) {
+            const lab_text *kind = &lab->kinds[i];
+            atv_pairs_result pairs;
+            lab_check(ctx, atv_eval_pairs(work, worker->tokenizer, kind->data, kind->size, &lab->pairs_desc, &pairs));
+            run->kinds[i] = (double)pairs.correct / (double)ATVI_MAX(pairs.pairs, 1);
+            run->pairs += run->kinds[i] / lab->n_kinds;
+        }
+        save.tokenizer = worker->tokenizer;
+        result = atv_model_save(model, run->dir.s, &save);
+        written = result == ATV_OK && lab_write_result(lab, own, run);        /* from here on the run is finished */
     }
-    save.tokenizer = tokenizer;
-    lab_check(ctx, atv_model_save(model, run->dir.s, &save));
-    lab_write_result(lab, run);                             /* from here on the run is finished */
-    remove(checkpoint.s);
+    if (written) remove(checkpoint.s);
+    else if (claim_owned(own)) lab_check(ctx, result);
     atv_trainer_destroy(t.trainer);
     atv_model_destroy(model);
 
     pthread_mutex_lock(&lab->mutex);
-    lab->n_finished++;
-    line = lab_pathf("  %-18s seed %d   loss %.4f", row->label, run->seed, run->loss);
-    if (lab->n_kinds) line = lab_pathf("%s   pairs %.1f %%", line.s, 100 * run->pairs);
+    line = lab_pathf("  %-18s seed %d   ", row->label, run->seed);
+    if (!written) line = lab_pathf("%s%s has it now: this process slept too long", line.s,
+                                   claim_file(own, own->generation + 1).s);
+    else line = lab_pathf("%sloss %.4f", line.s, run->loss);
+    if (written && lab->n_kinds) line = lab_pathf("%s   pairs %.1f %%", line.s, 100 * run->pairs);
     line = lab_pathf("%s   %s", line.s, lab_duration(lab_now() - start).s);
     if (from) line = lab_pathf("%s, from step %ld on", line.s, (long)from);
     lab_say(lab, line.s, 1);
     pthread_mutex_unlock(&lab->mutex);
 }
 
-/* Takes the next run that is not finished until there is none: all variants of a seed, then the next seed. */
-static void *lab_worker(void *user) {
-    lab_state *lab = (lab_state *)user;
-    atv_ctx_desc desc = {0};
-    atv_tokenizer *tokenizer;
-    atv_ctx *ctx;
-    atv_result result;
-    desc.n_threads = ATVI_MAX(1, lab->n_threads / ATVI_MAX(1, lab->n_left));
-    result = atv_ctx_create(&desc, &ctx);
-    if (result != ATV_OK) lab_die("%s: no context: %s", lab->program, atv_result_text(result));
-    lab_check(ctx, atv_tokenizer_load(ctx, lab->tokenizer_dir.s, &tokenizer));
-    for (;;) {
-        lab_row *row;
-        int i;
-        pthread_mutex_lock(&lab->mutex);
-        i = lab->next++;
-        pthread_mutex_unlock(&lab->mutex);
-        if (i >= lab->n_rows * LAB_SEEDS) break;
-        row = &lab->rows[i % lab->n_rows];
-        if (!row->runs[i / lab->n_rows].finished) lab_train(lab, ctx, tokenizer, row, &row->runs[i / lab->n_rows]);
+/* Whether an item's result is there, whoever wrote it; counts it once. */
+static int lab_is_done(lab_state *lab, lab_item *item) {
+    int there = lab_exists(lab_result(item->run).s), done;
+    pthread_mutex_lock(&lab->mutex);
+    if (there && !item->done) {
+        item->done = 1;
+        lab->n_finished++;
+        lab->steps_left -= item->steps;
+        pthread_cond_broadcast(&lab->changed);
     }
-    atv_tokenizer_destroy(tokenizer);
-    atv_ctx_destroy(ctx);
+    done = item->done;
+    pthread_mutex_unlock(&lab->mutex);
+    return done;
+}
+
+/* Until something changes in this process, or the seconds are over; the mutex is locked. */
+static void lab_wait(lab_state *lab, int seconds) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += seconds;
+    pthread_cond_timedwait(&lab->changed, &lab->mutex, &until);
+}
+
+/* Does what is there to do and nobody else has: all variants of a seed, then the next seed. Then waits for what others do,
+   in case they die; who only trains need not. */
+static void *lab_work(void *user) {
+    lab_worker *worker = (lab_worker *)user;
+    lab_state *lab = worker->lab;
+    int left = 1, taken = 1, busy;
+    for (; left && (taken || !lab->only_train);) {
+        if (!taken) {
+            pthread_mutex_lock(&lab->mutex);
+            busy = 0;
+            for (int i = 0; i < lab->n_workers; i++) busy |= lab->workers[i].own.generation > 0;
+            if (!busy) lab_say(lab, lab_pathf("  waiting for %d of %d runs, which others train", left, lab->n_left).s, 0);
+            lab_wait(lab, 1);
+            pthread_mutex_unlock(&lab->mutex);
+        }
+        left = taken = 0;
+        for (int i = 0; i < lab->n_items; i++) {
+            lab_item *item = &lab->items[i];
+            claim own;
+            int took;
+            if (lab_is_done(lab, item)) continue;
+            left++;
+            lab_make_dir(item->run->dir.s);
+            took = claim_take(&own, lab_pathf("%s/claim", item->run->dir.s).s, lab->stale);
+            if (took < 0) lab_die("%s: cannot be claimed: %s", item->run->dir.s, strerror(errno));
+            if (!took) continue;
+            taken++;
+            pthread_mutex_lock(&lab->mutex);
+            worker->own = own;
+            worker->lost = 0;
+            pthread_mutex_unlock(&lab->mutex);
+            if (!lab_is_done(lab, item)) lab_train(worker, item);       /* it may be since we looked */
+            pthread_mutex_lock(&lab->mutex);
+            worker->own.generation = 0;
+            pthread_mutex_unlock(&lab->mutex);
+            lab_is_done(lab, item);
+        }
+    }
+    pthread_mutex_lock(&lab->mutex);
+    lab->n_at_work--;
+    pthread_cond_broadcast(&lab->changed);
+    pthread_mutex_unlock(&lab->mutex);
     return NULL;
 }
 
-static void lab_train_all(lab_state *lab) {
+/* A sign of life for all that this process has, until its workers end. */
+static void lab_keep_claims(lab_state *lab) {
+    pthread_mutex_lock(&lab->mutex);
+    while (lab->n_at_work > 0) {
+        lab_wait(lab, lab->stale / 6 + 1);
+        for (int i = 0; i < lab->n_workers; i++) {
+            lab_worker *w = &lab->workers[i];
+            w->lost = w->lost || !claim_renew(&w->own);
+        }
+    }
+    pthread_mutex_unlock(&lab->mutex);
+}
+
+static void lab_work_all(lab_state *lab) {
     int n = ATVI_MIN(lab->n_threads, lab->n_left);
-    pthread_t *workers = (pthread_t *)lab_alloc((size_t)n, sizeof *workers);
+    lab->workers = (lab_worker *)lab_alloc((size_t)n, sizeof *lab->workers);
     lab->train_start = lab_now();
+    for (int i = 0; i < n; i++) {
+        lab_worker *w = &lab->workers[i];
+        w->lab = lab;
+        w->ctx = lab_context(lab->program, ATVI_MAX(1, lab->n_threads / n), &w->own);
+        lab_check(w->ctx, atv_tokenizer_load(w->ctx, lab->tokenizer_dir.s, &w->tokenizer));
+    }
+    lab->n_workers = lab->n_at_work = n;
     for (int i = 0; i < n; i++)
-        if (pthread_create(&workers[i], NULL, lab_worker, lab) != 0) lab_die("%s: no thread to train in", lab->program);
-    for (int i = 0; i < n; i++) pthread_join(workers[i], NULL);
-    free(workers);
+        if (pthread_create(&lab->workers[i].thread, NULL, lab_work, &lab->workers[i]) != 0)
+            lab_die("%s: no thread to train in", lab->program);
+    lab_keep_claims(lab);
+    for (int i = 0; i < n; i++) {
+        pthread_join(lab->workers[i].thread, NULL);
+        atv_tokenizer_destroy(lab->workers[i].tokenizer);
+        atv_ctx_destroy(lab->workers[i].ctx);
+    }
+    free(lab->workers);
+    lab->workers = NULL;
+    lab->n_workers = 0;
 }
 
 typedef struct lab_probe { double start, seconds; int64_t first_tokens, tokens; } lab_probe;
@@ -1058,16 +1244,19 @@ static void lab_plan(lab_state *lab, lab_row *rows, int n) {
     double weights = (double)config->hidden_size * (config->vocab_size + 8 * config->hidden_size + 4 * s->ffn_base);
     double per_token, step, evaluation, timed = 0;
     int begun = 0;
-    for (int i = 0; i < n; i++) for (int k = 0; k < LAB_SEEDS; k++) {
-        lab_run *run = &rows[i].runs[k];
-        run->finished = lab_read_result(lab, run);
-        if (run->finished) continue;
+    for (int i = 0; i < lab->n_items; i++) {
+        lab_item *item = &lab->items[i];
+        lab_run *run = item->run;
+        item->done = lab_exists(lab_result(run).s);
+        if (item->done) continue;
         lab->n_left++;
-        lab->steps_left += lab->steps;
-        if (!lab_exists(lab_checkpoint(run).s)) continue;
-        begun++;
-        lab_read_curve(run, LONG_MAX);
-        if (run->n_points) lab->steps_left -= (double)run->points[run->n_points - 1].step;
+        item->steps = lab->steps;
+        if (lab_exists(lab_checkpoint(run).s)) {
+            begun++;
+            lab_read_curve(run, LONG_MAX);
+            if (run->n_points) item->steps -= (int)run->points[run->n_points - 1].step;
+        }
+        lab->steps_left += item->steps;
     }
 
     printf("  text      %s: %d documents to train on (%.2f million tokens), %d held out; ",
@@ -1080,7 +1269,8 @@ static void lab_plan(lab_state *lab, lab_row *rows, int n) {
            s->batch * s->accumulate);
     printf("  runs      %d variants x %d seeds = %d: %d finished already, %d to go on with, %d to begin\n", n, LAB_SEEDS,
            n * LAB_SEEDS, n * LAB_SEEDS - lab->n_left, begun, lab->n_left - begun);
-    printf("  speed     of the published shape, V 10000, C 384, L 2, with 16 and with 512 sequences\n");
+    if (!lab->only_train)
+        printf("  speed     of the published shape, V 10000, C 384, L 2, with 16 and with 512 sequences\n");
     fflush(stdout);
 
     /* A forward pass takes a third of training on the same tokens, a larger shape longer in the measure of its weights. */
@@ -1090,14 +1280,16 @@ static void lab_plan(lab_state *lab, lab_row *rows, int n) {
     evaluation = (evaluation + (double)lab->valid_tokens + 60.0 * (double)lab->n_pairs) * per_token / 3;
     for (int w = 0; w < LAB_BATCHES; w++) timed += 2.0 * (n - 1) * s->rounds * lab_batches[w] * (s->tokens[w] + 0.5);
     lab->speed_seconds = 0.5 * n + timed * 1.5 * 6.6e6 / weights * per_token / 3;
-    printf("  estimate  %s to train at %.1f k tokens/s, ", lab_duration(lab->steps_left * step + lab->n_left * evaluation).s,
+    printf("  estimate  %s to train at %.1f k tokens/s", lab_duration(lab->steps_left * step + lab->n_left * evaluation).s,
            1e-3 / per_token);
-    printf("%s to time (%d threads, %s); cut off, it goes on where it was\n", lab_duration(lab->speed_seconds).s,
-           lab->n_threads, lab->isa);
+    if (!lab->only_train) printf(", %s to time", lab_duration(lab->speed_seconds).s);
+    printf(" (%d threads, %s%s); cut off, it goes on where it was\n", lab->n_threads, lab->isa,
+           lab->only_train ? ", this worker alone" : "");
     fflush(stdout);
 }
 
-static void lab_measure(lab_state *lab, const lab_variant *variants, int n, lab_row *rows) {
+/* 0: with WORK=train, which ends here. */
+static int lab_measure(lab_state *lab, const lab_variant *variants, int n, lab_row *rows) {
     memset(rows, 0, (size_t)n * sizeof *rows);
     lab_open_data(lab);
     for (int i = 0; i < n; i++) {
@@ -1121,13 +1313,19 @@ static void lab_measure(lab_state *lab, const lab_variant *variants, int n, lab_
             free(settings.data);
         }
     }
+    lab->items = (lab_item *)lab_alloc((size_t)n * LAB_SEEDS, sizeof *lab->items);
+    for (int k = 0; k < LAB_SEEDS; k++) for (int i = 0; i < n; i++) {
+        lab_item *item = &lab->items[lab->n_items++];
+        item->row = &rows[i];
+        item->run = &rows[i].runs[k];
+    }
     lab_plan(lab, rows, n);
-    lab->rows = rows;
-    lab->n_rows = n;
-    lab_train_all(lab);
+    lab_work_all(lab);
+    if (lab->only_train) return 0;
     for (int i = 0; i < n; i++) {
         double loss[LAB_SEEDS], perplexity[LAB_SEEDS], pairs[LAB_SEEDS];
         for (int k = 0; k < LAB_SEEDS; k++) {
+            lab_read_result(lab, &rows[i].runs[k]);
             loss[k] = rows[i].runs[k].loss;
             perplexity[k] = rows[i].runs[k].perplexity;
             pairs[k] = 100 * rows[i].runs[k].pairs;
@@ -1137,6 +1335,7 @@ static void lab_measure(lab_state *lab, const lab_variant *variants, int n, lab_
         rows[i].pairs = stats_of(pairs, LAB_SEEDS);
     }
     lab_time(lab, rows, n);
+    return 1;
 }
 
 /* ==== >>tables ==================================================================================================== */
@@ -1237,7 +1436,7 @@ static lab_path lab_processor(void) {
 }
 
 /* settings.csv. OUT holds one experiment: tables there of another text, model or recipe are removed. */
-static void lab_save_settings(const lab_state *lab) {
+static void lab_save_settings(lab_state *lab) {
     static const char *const tables[] = {"rq1_1", "rq1_2", "rq2", "rq3", "curves", "pairs"};
     static const lab_variant none = {ATV_MHA, 8, 1, 1, 0, 0, 0, 0, 0};
     const lab_scale *s = lab->scale;
@@ -1291,7 +1490,7 @@ static void lab_save_settings(const lab_state *lab) {
     lab_setting(&t, "library", lab_pathf("%d.%d.%d", ATV_VERSION_MAJOR, ATV_VERSION_MINOR, ATV_VERSION_PATCH).s);
     strftime(date, sizeof date, "%Y-%m-%d", gmtime(&now));
     lab_setting(&t, "date", date);
-    lab_write(path.s, &t);
+    lab_write(&lab->own, path.s, &t);
 }
 
 /* The header and those lines of a file shared by the programs that are not about one of these rows. */
@@ -1318,7 +1517,7 @@ static void lab_list(lab_text *text, const double *x, int n) {
     for (int i = 0; i < n; i++) lab_print(text, "%s%.9g", i ? " " : "", x[i]);
 }
 
-static void lab_save(const lab_state *lab, const lab_row *rows, int n) {
+static void lab_save(lab_state *lab, const lab_row *rows, int n) {
     lab_path path = lab_pathf("%s/%s.csv", lab->out, lab->program), curves = lab_pathf("%s/curves.csv", lab->out);
     lab_path pairs = lab_pathf("%s/pairs.csv", lab->out);
     const lab_scale *s = lab->scale;
@@ -1371,7 +1570,7 @@ static void lab_save(const lab_state *lab, const lab_row *rows, int n) {
         }
         lab_print(&t, "\n");
     }
-    lab_write(path.s, &t);
+    lab_write(&lab->own, path.s, &t);
 
     t = lab_other_lines(curves.s, "variant,label,seed,step,tokens,train_loss,valid_loss", rows, n);
     for (int i = 0; i < n; i++) for (int k = 0; k < LAB_SEEDS; k++) for (int j = 0; j < rows[i].runs[k].n_points; j++) {
@@ -1380,7 +1579,7 @@ static void lab_save(const lab_state *lab, const lab_row *rows, int n) {
         lab_csv_string(&t, rows[i].label);
         lab_print(&t, ",%d,%ld,%ld,%.9g,%.9g\n", rows[i].runs[k].seed, p->step, p->tokens, p->train_loss, p->valid_loss);
     }
-    lab_write(curves.s, &t);
+    lab_write(&lab->own, curves.s, &t);
 
     t = lab_other_lines(pairs.s, "variant,seed,kind,accuracy", rows, n);
     for (int i = 0; i < n; i++) for (int k = 0; k < LAB_SEEDS; k++) for (int j = 0; j < lab->n_kinds; j++) {
@@ -1388,7 +1587,7 @@ static void lab_save(const lab_state *lab, const lab_row *rows, int n) {
         lab_csv_string(&t, lab->kind_names[j]);
         lab_print(&t, ",%.9g\n", rows[i].runs[k].kinds[j]);
     }
-    lab_write(pairs.s, &t);
+    lab_write(&lab->own, pairs.s, &t);
     printf("Wrote %s, curves.csv, pairs.csv and settings.csv beside it.\n", path.s);
 }
 
@@ -1402,7 +1601,9 @@ static void lab_close(lab_state *lab, lab_row *rows, int n) {
     free((int *)(uintptr_t)lab->valid.lengths);
     atv_tokenizer_destroy(lab->tokenizer);
     atv_ctx_destroy(lab->ctx);
+    pthread_cond_destroy(&lab->changed);
     pthread_mutex_destroy(&lab->mutex);
+    free(lab->items);
     free(lab);
 }
 

@@ -24,10 +24,11 @@ enum { N = sizeof variants / sizeof *variants };
 int main(void) {
     lab_state *lab = lab_open("rq1_1", "GQA with fewer and fewer key/value heads");
     lab_row rows[N];
-    lab_measure(lab, variants, N, rows);
-    lab_table(lab, rows, N);
-    for (int i = 1; i < N; i++) lab_reading(lab, &rows[i], &rows[0]);
-    lab_save(lab, rows, N);
+    if (lab_measure(lab, variants, N, rows)) {
+        lab_table(lab, rows, N);
+        for (int i = 1; i < N; i++) lab_reading(lab, &rows[i], &rows[0]);
+        lab_save(lab, rows, N);
+    }
     lab_close(lab, rows, N);
     return 0;
 }

@@ -25,11 +25,12 @@ enum { N = sizeof variants / sizeof *variants };
 int main(void) {
     lab_state *lab = lab_open("rq1_2", "GQA .75 against MHA with 4, 8 and 16 heads");
     lab_row rows[N];
-    lab_measure(lab, variants, N, rows);
-    lab_table(lab, rows, N);
-    for (int i = 0; i < 3; i++) lab_reading(lab, &rows[3 + i], &rows[i]);       /* sharing, at equal heads */
-    lab_reading(lab, &rows[2], &rows[0]);                                       /* 16 heads against 4 */
-    lab_save(lab, rows, N);
+    if (lab_measure(lab, variants, N, rows)) {
+        lab_table(lab, rows, N);
+        for (int i = 0; i < 3; i++) lab_reading(lab, &rows[3 + i], &rows[i]);    /* sharing, at equal heads */
+        lab_reading(lab, &rows[2], &rows[0]);                                    /* 16 heads against 4 */
+        lab_save(lab, rows, N);
+    }
     lab_close(lab, rows, N);
     return 0;
 }

@@ -29,10 +29,11 @@ enum { N = sizeof variants / sizeof *variants };
 int main(void) {
     lab_state *lab = lab_open("rq2", "shared key/value heads against narrower heads");
     lab_row rows[N];
-    lab_measure(lab, variants, N, rows);
-    lab_table(lab, rows, N);
-    for (int i = 1; i < N; i += 2) lab_reading(lab, &rows[i + 1], &rows[i]);    /* KQV against GQA of the same cache */
-    lab_save(lab, rows, N);
+    if (lab_measure(lab, variants, N, rows)) {
+        lab_table(lab, rows, N);
+        for (int i = 1; i < N; i += 2) lab_reading(lab, &rows[i + 1], &rows[i]);    /* KQV against GQA of the same cache */
+        lab_save(lab, rows, N);
+    }
     lab_close(lab, rows, N);
     return 0;
 }

@@ -22,12 +22,13 @@ enum { N = sizeof variants / sizeof *variants };
 int main(void) {
     lab_state *lab = lab_open("rq3", "a quarter of the cache by sharing, by narrowing, by half of each");
     lab_row rows[N];
-    lab_measure(lab, variants, N, rows);
-    lab_table(lab, rows, N);
-    for (int i = 1; i < N; i++) lab_reading(lab, &rows[i], &rows[0]);
-    lab_reading(lab, &rows[2], &rows[1]);
-    lab_reading(lab, &rows[2], &rows[3]);
-    lab_save(lab, rows, N);
+    if (lab_measure(lab, variants, N, rows)) {
+        lab_table(lab, rows, N);
+        for (int i = 1; i < N; i++) lab_reading(lab, &rows[i], &rows[0]);
+        lab_reading(lab, &rows[2], &rows[1]);
+        lab_reading(lab, &rows[2], &rows[3]);
+        lab_save(lab, rows, N);
+    }
     lab_close(lab, rows, N);
     return 0;
 }

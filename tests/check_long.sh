@@ -1,11 +1,11 @@
 #!/bin/sh
 # The long checks, behind `make check-long`: sanitizers, other compilers and options, the header's tests with the user's own
 # flags and on other processors (emulated), exp and GELU over all floats, valgrind, training over MPI, the report in a browser,
-# fuzzers, and the generated files made anew. What a machine lacks is said and left out. PARTS="sanitize fuzz" runs only those;
-# FUZZ_SECONDS=20.
+# fuzzers, workers of a sweep that are killed, and the generated files made anew. What a machine lacks is said and left out.
+# PARTS="sanitize fuzz" runs only those; FUZZ_SECONDS=20.
 LC_ALL=C
 export LC_ALL
-parts=${PARTS:-"sanitize threads clang options flags processors floats valgrind docs mpi report fuzz golden unicode"}
+parts=${PARTS:-"sanitize threads clang options flags processors floats valgrind docs mpi report fuzz sweep golden unicode"}
 jobs=${JOBS:-2}
 passed=0 failed=0 skipped=0
 mkdir -p build
@@ -147,6 +147,12 @@ if wanted fuzz; then
             result $code "$name found something: build/fuzz/$name.*"
         done
     else skip "libFuzzer: no clang with it"; fi
+fi
+
+if wanted sweep; then
+    make -s build/examples/rq3_combined
+    tests/test_sweep.sh build/examples/rq3_combined
+    result $? "a sweep whose workers are killed and suspended"
 fi
 
 if wanted golden; then

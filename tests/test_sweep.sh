@@ -1,0 +1,104 @@
+#!/bin/sh
+# A sweep by several processes: tests/test_sweep.sh build/examples/rq3_combined
+# Three workers of which one is killed every now and then, and a worker that is suspended until another has its run: what they
+# leave must be, byte for byte, what one process leaves that nobody disturbs, and no run was ever in two hands. Minutes.
+LC_ALL=C
+export LC_ALL
+bin=$(cd "$(dirname "${1:?the program to test}")" && pwd)/$(basename "$1")
+t=$(mktemp -d)
+workers=
+trap 'for p in $workers; do kill -9 $p 2> /dev/null; done; rm -rf "$t"' EXIT
+passed=0 failed=0 runs=12
+kills=${KILLS:-20}
+
+result() { if [ "$1" -eq 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAIL $2"; fi; }
+worker() {      # worker OUT STALE LOG: in the background; its process is $!
+    OUT=$t/$1 STALE=$2 THREADS=1 WORK=train SCALE=smoke DATA='' PAIRS='' GLUE='' TOKENIZER='' "$bin" >> "$t/$3" 2>&1 &
+    workers="$workers $!"
+}
+random() { od -An -N2 -tu2 /dev/urandom | tr -d ' '; }
+
+# What must hold of a sweep that is done: held WHAT OUT MOST_CLAIMS
+held() {
+    for dir in "$t"/alone/runs/*; do
+        dir2=$t/$2/runs/$(basename "$dir")
+        for file in result.json model.safetensors config.json curve.csv settings.json tokenizer.json; do
+            cmp -s "$dir/$file" "$dir2/$file"
+            result $? "$1: $dir2/$file is not what one process writes"
+        done
+    done
+    [ "$(find "$t/$2/runs" -name result.json | wc -l)" -eq $runs ]
+    result $? "$1: not $runs results"
+    n=0
+    for claim in "$t/$2"/runs/*/claim.*; do
+        n=$((n + 1))
+        [ "$(wc -l < "$claim")" -eq 1 ]
+        result $? "$1: $claim was had by more than one: $(cat "$claim")"
+        next=${claim%.*}.$((${claim##*.} + 1))
+        if [ -f "$next" ]; then
+            [ "$(stat -c %Y "$claim")" -le "$(cut -d ' ' -f 3 "$next")" ]
+            result $? "$1: $claim was still kept when $next began"
+        fi
+    done
+    [ $n -le "$3" ]
+    result $? "$1: $n claims for $runs runs, at most $3 can be"
+    echo "$1: $runs runs, $n claims"
+}
+
+worker alone 120 alone.log
+wait $!
+result $? "one process: $(tail -n 1 "$t/alone.log")"
+[ "$(find "$t/alone/runs" -name result.json | wc -l)" -eq $runs ]
+result $? "one process: not $runs results"
+
+# ---- killed
+
+done=0
+for i in 1 2 3; do worker killed 120 killed.$i.log; eval "pid$i=$!"; done
+while [ $done -lt "$kills" ]; do
+    sleep "$(($(random) % 2)).$(($(random) % 10))"
+    i=$(($(random) % 3 + 1))
+    eval "pid=\$pid$i"
+    kill -9 "$pid" 2> /dev/null && done=$((done + 1))
+    wait "$pid" 2> /dev/null
+    [ "$(find "$t/killed/runs" -name result.json | wc -l)" -eq $runs ] && break
+    worker killed 120 killed.$i.log
+    eval "pid$i=$!"
+done
+wait
+worker killed 120 killed.4.log                              # takes up what the last one killed had
+wait $!
+result $? "the last worker: $(tail -n 1 "$t/killed.4.log")"
+[ -n "$(find "$t/killed/runs" -name claim.2)" ]
+result $? "killed: no run was taken over"
+grep -q 'from step [1-9]' "$t"/killed.*.log
+result $? "killed: no run was gone on with from a checkpoint"
+held "killed $done times" killed $((runs + done))
+
+# ---- suspended until its run is another's
+
+worker slept 1 slept.1.log
+sleeper=$!
+for i in $(seq 600); do
+    [ -n "$(find "$t/slept/runs" -name curve.csv 2> /dev/null)" ] && break
+    sleep 0.1
+done
+kill -STOP $sleeper
+worker slept 1 slept.2.log
+other=$!
+for i in $(seq 3000); do
+    [ -n "$(find "$t/slept/runs" -name claim.2)" ] && break
+    sleep 0.1
+done
+kill -CONT $sleeper
+wait $sleeper
+result $? "the sleeper: $(tail -n 1 "$t/slept.1.log")"
+wait $other
+result $? "beside the sleeper: $(tail -n 1 "$t/slept.2.log")"
+grep -q 'slept too long' "$t/slept.1.log"
+result $? "the sleeper did not notice that its run was another's"
+held "suspended" slept $((runs + 1))
+
+workers=
+echo "sweep: $passed passed, $failed failed, 0 skipped"
+[ $failed -eq 0 ]
