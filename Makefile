@@ -89,7 +89,7 @@ bench: build/attnvar
 check-long:
 	@CC="$(CC)" tests/check_long.sh
 
-check-hf: build/attnvar
+check-hf: build/attnvar build/tests/hf_classify
 	@$(PYTHON) tests/test_hf.py build/attnvar
 
 clean:

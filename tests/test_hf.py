@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Interchange with Hugging Face's libraries: tests/test_hf.py [build/attnvar], with a Python that has torch, transformers,
 tokenizers and safetensors. Prints a line for each check that fails, then how many passed. Nothing is fetched; models, texts
-and tokenizers are made here, and small.
+and tokenizers are made here, and small. Classifiers need build/tests/hf_classify (tests/hf_classify.c) beside the program.
 
 Logits count as equal when they differ by less than 1e-4 of the largest: both sides compute in fp32, the models' weights are
 N(0, 0.25), so that scores, which GPT-Neo does not scale, are large, and rounding shows at some 1e-6. Weights in files, ids,
@@ -19,6 +19,7 @@ import warnings
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ATTNVAR = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(HERE, "..", "build", "attnvar"))
+CLASSIFY = os.path.join(os.path.dirname(ATTNVAR), "tests", "hf_classify")
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", TOKENIZERS_PARALLELISM="false")
 warnings.simplefilter("ignore")
 try:
@@ -28,7 +29,8 @@ try:
     import tokenizers
     import torch
     import transformers
-    from transformers import AutoTokenizer, GPT2TokenizerFast, GPTNeoConfig, GPTNeoForCausalLM, GPTNeoModel
+    from transformers import AutoTokenizer, GPT2TokenizerFast, GPTNeoConfig, GPTNeoForCausalLM, \
+        GPTNeoForSequenceClassification, GPTNeoModel
 except ImportError as error:
     print(f"SKIPPED: interchange with Hugging Face: {sys.executable}: {error}")
     print("hf: 0 passed, 0 failed, 1 skipped")
@@ -366,6 +368,59 @@ def variants():
         raises(f"{what} weights", what, lambda: AttnvarForCausalLM.from_pretrained(path("less")))
 
 
+# ---------------------------------------------------------------- classifiers
+
+def classify(*words):
+    run = subprocess.run([CLASSIFY, *words], capture_output=True, encoding="utf-8")
+    if run.returncode:
+        raise RuntimeError(f"hf_classify {' '.join(words)}: exit code {run.returncode}: {run.stderr.strip()}")
+
+
+def compare_classifier(what, where, model):
+    """Logits, loss and gradients of sequences of different lengths, laid end to end here and padded there."""
+    lengths, N, pad = [17, 1, 40, 9, 40], model.config.num_labels, model.config.pad_token_id
+    rows = [torch.randint(1, model.config.vocab_size, (length,)) for length in lengths]    # no padding within a text
+    torch.cat(rows).numpy().astype("<i4").tofile(path("ids"))
+    classify("run", where, path("ids"), path("out"), *map(str, lengths))
+    ours = safetensors.torch.load_file(path("out"))
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
+    model.zero_grad()
+    theirs = model(ids, labels=torch.arange(len(rows)) % N)
+    theirs.loss.backward()
+    near(f"{what}: logits", ours.pop("logits"), theirs.logits.detach())
+    near(f"{what}: loss", ours.pop("loss"), theirs.loss.detach())
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    ok(ours.keys() == gradients.keys(), f"{what}: gradients of {sorted(ours)}, not of {sorted(gradients)}")
+    for name in ours.keys() & gradients.keys():
+        near(f"{what}: gradient of {name}", ours[name], gradients[name])
+
+
+def classifiers():
+    if not os.path.exists(CLASSIFY):
+        skip(f"classifiers: there is no {CLASSIFY}: make build/tests/hf_classify")
+        return
+    s = dict(SHAPES[1], V=97, T=40)
+    for names in ["LABEL_0", "LABEL_1"], ["no", "é", '"', "d", "e"]:
+        N = len(names)
+        config = neo_config(s, pad_token_id=0, id2label=dict(enumerate(names)), problem_type="single_label_classification",
+                            label2id={name: i for i, name in enumerate(names)})
+        model = draw(GPTNeoForSequenceClassification(config))
+        model.save_pretrained(folder("class"))
+        compare_classifier(f"{N} labels, made there", path("class"), model)
+        attnvar("convert", path("class"), "--out", path("converted"))
+        same_config(f"{N} labels", path("class"), path("converted"))
+        back = GPTNeoForSequenceClassification.from_pretrained(path("converted")).eval()
+        compare_classifier(f"{N} labels, there and back", path("converted"), back)
+        ok(list(back.config.id2label.values()) == names, f"names of labels: {back.config.id2label}")
+        classify("make", path("trained"), folder("new"), str(N))
+        model, loading = GPTNeoForSequenceClassification.from_pretrained(path("new"), output_loading_info=True)
+        ok(not any(loading.values()) and model.config.num_labels == N, f"{N} labels, made here: {loading}")
+        compare_classifier(f"{N} labels, made here", path("new"), model.eval())
+    GPTNeoForSequenceClassification(neo_config(s, num_labels=1)).save_pretrained(folder("one label"))
+    refused("regression", "num_labels", "convert", path("one label"), "--out", path("x"))
+    refused("a continued classifier", "num_labels", "generate", path("class"), "--ids", "1,2")
+
+
 # ---------------------------------------------------------------- safetensors
 
 def same_bits(a, b):
@@ -533,7 +588,7 @@ def main():
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, tokenizers {tokenizers.__version__}, "
           f"safetensors {safetensors.__version__}", flush=True)
-    for part in theirs_here, ours_there, variants, files, texts_agree:
+    for part in theirs_here, ours_there, variants, classifiers, files, texts_agree:
         try:
             part()
         except Exception as error:                          # what follows is still tested
