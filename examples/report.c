@@ -1009,6 +1009,17 @@ static void draw_stories(FILE *f, const csv *t) {
 
 /* ---- >>judgement ------------------------------------------------------------------------------------------------- */
 
+/* Text whose numbers stay with their %. */
+static void figures_text(FILE *f, const char *text) {
+    for (const char *end; (end = strstr(text, " %")) != NULL; text = end + 1) {
+        char piece[640];
+        snprintf(piece, sizeof piece, "%.*s", (int)(end - text), text);
+        svg_escape(f, piece);
+        fputs("&#160;", f);
+    }
+    svg_escape(f, text);
+}
+
 static void draw_judgement(FILE *f, const observation *o) {
     static const char *const classes[] = { "unknown", "yes", "no" }, *const signs[] = { "?", "✓", "✗" };
     fputs("<h2 id=\"judgement\">What this run says of the published observations</h2>\n<p>A claim is held against one "
@@ -1030,7 +1041,7 @@ static void draw_judgement(FILE *f, const observation *o) {
             if (p->n == 0) fputs("<dd>not measured</dd>", f);
             for (int j = 0; j < p->n; j++) {
                 fprintf(f, "<dd><b>%s</b> %s: ", signs[p->e[j].verdict], p->e[j].by->name);
-                svg_escape(f, p->e[j].text);
+                figures_text(f, p->e[j].text);
                 fputs("</dd>", f);
             }
         }
@@ -1057,7 +1068,7 @@ static const char style[2][4000] = {
     ".facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(260px,1fr));gap:0 28px;margin:1em 0;"
     "font-size:.84rem}.facts div{display:flex;gap:12px;border-bottom:1px solid var(--rule);padding:4px 0}"
     ".facts dt{color:var(--soft);flex:0 0 46%}.facts dd{margin:0;overflow-wrap:anywhere}"
-    ".claims{columns:2 440px;column-gap:14px;margin:1.2em 0}"
+    ".claims{columns:3 340px;column-gap:14px;margin:1.2em 0}"
     ".claim{background:var(--faint);border-radius:6px;border-left:5px solid var(--soft);padding:12px 16px;"
     "break-inside:avoid;margin-bottom:14px}"
     ".claim.yes{border-color:var(--yes)}.claim.no{border-color:var(--no)}"
@@ -1085,7 +1096,7 @@ static const char style[2][4000] = {
     ".behind{stroke:var(--mha);stroke-width:1.4;stroke-dasharray:3 2;fill:none;opacity:.9}"
     ".others{stroke:var(--rule);stroke-width:1;fill:none}.faint{stroke:var(--c);stroke-width:1;fill:none;opacity:.4}"
     ".dot{fill:var(--c)}.seed{fill:var(--c);opacity:.45}.rows .mark{stroke:var(--paper)}.none{position:absolute}"
-    ".hit{fill:transparent}.hot{outline:none}.hot:hover .hit,.hot:focus .hit{stroke:var(--ink);stroke-width:1.2}"
+    ".hit{fill:transparent}svg text{pointer-events:none}.hot{outline:none}.hot:hover .hit,.hot:focus .hit{stroke:var(--ink);stroke-width:1.2}"
     ".stories{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:14px}"
     ".story{background:var(--faint);border-radius:6px;border-top:3px solid var(--c);padding:10px 14px;font-size:.9rem;"
     "overflow-wrap:anywhere;break-inside:avoid}.story h3{margin:0;color:var(--c)}.story p{margin:.4em 0}"

@@ -268,6 +268,15 @@ setTimeout(function () {
             if (document.activeElement !== second || tip.textContent !== second.getAttribute('aria-label')) bad.push('arrow'); }
         check('the keyboard shows a value', bad);
     }
+    var covered = [];                                       // marks of other variants may lie on a mark, nothing else
+    document.querySelectorAll('svg').forEach(function (svg) {
+        svg.querySelectorAll('.hot').forEach(function (g, i) {
+            if (i % 5) return;
+            svg.scrollIntoView({ block: 'center', inline: 'center' });
+            var b = g.querySelector('.hit').getBoundingClientRect(), e = document.elementFromPoint(b.left + b.width / 2, b.top + b.height / 2);
+            if (b.left > 0 && b.right < root.clientWidth && !(e && e.closest('.hot'))) covered.push(g.getAttribute('aria-label')); }); });
+    check('what one points at is on top', covered);
+    scrollTo(0, 0);
     var button = document.getElementById('theme'), colour = function () { return getComputedStyle(document.body).backgroundColor; };
     var before = colour(), word = button.textContent, after;
     button.click(); after = colour(); button.click();
@@ -346,6 +355,7 @@ if [ -n "$BROWSER" ]; then
         spoilt 'no errors' 's/<h1>/<img src="http:\/\/127.0.0.1:9\/x.png"\/><h1>/'
         spoilt 'pointing shows' "s/pointerenter/pointerwhatever/"
         spoilt 'keyboard shows' "s/ArrowRight:i+1/ArrowRight:i/"
+        spoilt 'is on top' 's/pointer-events:none}/pointer-events:none}.hot{pointer-events:none}/'
         spoilt 'light and dark' "s/data-theme=dark/data-theme=none/"
     else echo "SKIPPED: the page in a browser: no chromium"; skipped=$((skipped + 1)); fi
 fi
