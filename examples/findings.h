@@ -497,9 +497,19 @@ static const char *conclusion(const observation *o, char s[640]) {
     return s;
 }
 
-/* On the screen, a claim with what it rests on. */
+/* "Of the 5 published observations this run supports 1, contradicts 1, and cannot tell of 3." */
+static const char *tally(const observation *o, char s[128]) {
+    int n[3] = { 0, 0, 0 };
+    for (int i = 0; i < OBSERVATIONS; i++) n[o[i].verdict]++;
+    snprintf(s, 128, "Of the %d published observations this run supports %d, contradicts %d, and cannot tell of %d.",
+             OBSERVATIONS, n[STATS_SUPPORTS], n[STATS_CONTRADICTS], n[STATS_CANNOT_TELL]);
+    return s;
+}
+
+/* On the screen, each claim with what it rests on. */
 static void print_judgement(FILE *f, const observation *o) {
-    fputs("What this run says of the published observations:\n", f);
+    char total[128];
+    fprintf(f, "%s\n", tally(o, total));
     for (int i = 0; i < OBSERVATIONS; i++) {
         char s[640];
         fprintf(f, "\n%-11s  (%c) %s\n             %s\n", verdict_names[o[i].verdict], o[i].key, o[i].claim,

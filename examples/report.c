@@ -1022,11 +1022,13 @@ static void figures_text(FILE *f, const char *text) {
 
 static void draw_judgement(FILE *f, const observation *o) {
     static const char *const classes[] = { "unknown", "yes", "no" }, *const signs[] = { "?", "✓", "✗" };
-    fputs("<h2 id=\"judgement\">What this run says of the published observations</h2>\n<p>A claim is held against one "
-          "comparison, named before looking: held-out loss decides on quality, 512 sequences on speed; everything else "
-          "measured can only take a verdict away. Over seeds, a difference is clear when its 95 % interval (Student’s t) "
-          "leaves zero out; over turns, a ratio of times when the interval of its median leaves 100 % out. What is not "
-          "clear is not claimed.</p>\n<div class=\"claims\">\n", f);
+    char total[128];
+    fprintf(f, "<h2 id=\"judgement\">What this run says of the published observations</h2>\n<p><b>%s</b></p>\n",
+            tally(o, total));
+    fputs("<p class=\"quiet\">A claim is held against one comparison, named before looking: held-out loss decides on "
+          "quality, 512 sequences on speed; everything else measured can only take a verdict away. Over seeds, a difference "
+          "is clear when its 95 % interval (Student’s t) leaves zero out; over turns, a ratio of times when the interval of "
+          "its median leaves 100 % out. What is not clear is not claimed.</p>\n<div class=\"claims\">\n", f);
     for (int i = 0; i < OBSERVATIONS; i++) {
         char s[640];
         fprintf(f, "<section class=\"claim %s\"><p class=\"verdict\">%s %s <span>(%c)</span></p><h3>",
@@ -1096,7 +1098,8 @@ static const char style[2][4000] = {
     ".behind{stroke:var(--mha);stroke-width:1.4;stroke-dasharray:3 2;fill:none;opacity:.9}"
     ".others{stroke:var(--rule);stroke-width:1;fill:none}.faint{stroke:var(--c);stroke-width:1;fill:none;opacity:.4}"
     ".dot{fill:var(--c)}.seed{fill:var(--c);opacity:.45}.rows .mark{stroke:var(--paper)}.none{position:absolute}"
-    ".hit{fill:transparent}svg text{pointer-events:none}.hot{outline:none}.hot:hover .hit,.hot:focus .hit{stroke:var(--ink);stroke-width:1.2}"
+    ".hit{fill:transparent}svg text{pointer-events:none}.hot{outline:none}"
+    ".hot:hover .hit,.hot:focus .hit{stroke:var(--ink);stroke-width:1.2}"
     ".stories{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:14px}"
     ".story{background:var(--faint);border-radius:6px;border-top:3px solid var(--c);padding:10px 14px;font-size:.9rem;"
     "overflow-wrap:anywhere;break-inside:avoid}.story h3{margin:0;color:var(--c)}.story p{margin:.4em 0}"
@@ -1332,7 +1335,8 @@ int main(int argc, char **argv) {
 
     fputs("<h2 id=\"stories\">What the models write</h2>\n", f);
     if (has_samples && samples.rows > 1) {
-        fputs("<p>Every model went on from the same beginning; bold is what all stories have in common. <b>Look for</b> whether sentences end, and whether "
+        fputs("<p>Every model went on from the same beginning; bold is what all stories have in common. <b>Look for</b> "
+              "whether sentences end, and whether "
               "people and things stay the same: what the loss weighs in numbers.</p>\n", f);
         draw_stories(f, &samples);
     } else fputs("<p class=\"missing\">There is no samples.csv: no stories have been written yet.</p>\n", f);

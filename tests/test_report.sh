@@ -63,6 +63,7 @@ study() {
 }
 study published 1 "22 32 12" "18 28 8"
 for key in a b c d; do verdict $key supports; done
+says "observations this run supports 4, contradicts 1, and cannot tell of 0"
 verdict e contradicts                                       # .9, .7, .5, .3 of MHA's time at 16 sequences
 says "supports *GLUE: GQA .125 against MHA .*4.0 points"
 study reversed -1 "22 32 12" "18 28 8"
