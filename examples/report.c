@@ -1104,6 +1104,8 @@ static const char style[2][4000] = {
     ".story{background:var(--faint);border-radius:6px;border-top:3px solid var(--c);padding:10px 14px;font-size:.9rem;"
     "overflow-wrap:anywhere;break-inside:avoid}.story h3{margin:0;color:var(--c)}.story p{margin:.4em 0}"
     "summary{cursor:pointer}"
+    "@media(max-width:600px){tbody th{position:sticky;left:0;background:var(--paper)}"
+    ".gaps tbody th{white-space:normal;min-width:8em}}"
     "@media print{html{font-size:11px}body{font-size:1rem}main{padding:0;max-width:none}"
     "nav,#theme,#tip{display:none}.wide{overflow:visible}"
     ".full,.full thead th{font-size:7px}.full th,.full td{padding:2px}.gaps,.gaps thead th{font-size:7.5px}"
