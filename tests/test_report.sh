@@ -275,7 +275,8 @@ setTimeout(function () {
             if (i % 5) return;
             svg.scrollIntoView({ block: 'center', inline: 'center' });
             var b = g.querySelector('.hit').getBoundingClientRect(), e = document.elementFromPoint(b.left + b.width / 2, b.top + b.height / 2);
-            if (b.left > 0 && b.right < root.clientWidth && !(e && e.closest('.hot'))) covered.push(g.getAttribute('aria-label')); }); });
+            var f = svg.parentNode.getBoundingClientRect();
+            if (b.left > f.left && b.right < f.right && !(e && e.closest('.hot'))) covered.push(g.getAttribute('aria-label')); }); });
     check('what one points at is on top', covered);
     scrollTo(0, 0);
     var button = document.getElementById('theme'), colour = function () { return getComputedStyle(document.body).backgroundColor; };
