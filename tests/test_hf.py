@@ -137,12 +137,15 @@ def our_greedy(where, prompt, n):
     return [int(x) for x in words.split()]
 
 
-def their_greedy(model, prompt, n, use_cache=True):
+def their_greedy(model, prompt, n, use_cache):
+    """The tokens, and how many of them before one that is the likeliest by so little that rounding may decide."""
     model.generation_config.eos_token_id = None
     ids = torch.tensor([prompt])
     out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=n, do_sample=False, use_cache=use_cache,
-                         pad_token_id=0)
-    return out[0, len(prompt):].tolist()
+                         pad_token_id=0, return_dict_in_generate=True, output_scores=True)
+    best = torch.cat(out.scores).topk(2).values
+    close = best[:, 0] - best[:, 1] < TOLERANCE * torch.cat(out.scores).abs().amax(1)
+    return out.sequences[0, len(prompt):].tolist(), close.tolist().index(True) if close.any() else n
 
 
 def compare(what, where, model, rows=2, length=None, new=20):
@@ -153,8 +156,9 @@ def compare(what, where, model, rows=2, length=None, new=20):
     prompt = ids[0, :T // 3].tolist()
     ours = our_greedy(where, prompt, new)
     for use_cache in True, False:
-        theirs = their_greedy(model, prompt, new, use_cache)
-        ok(len(theirs) == new and ours == theirs, f"{what}: greedy, use_cache={use_cache}: {ours} are not {theirs}")
+        theirs, sure = their_greedy(model, prompt, new, use_cache)
+        ok(len(theirs) == len(ours) == new and ours[:sure] == theirs[:sure],
+           f"{what}: greedy, use_cache={use_cache}, {sure} surely: {ours} are not {theirs}")
 
 
 # C hidden, H heads, F intermediate (None: 4 C), layers, W window, V vocabulary, T positions.
@@ -283,6 +287,17 @@ def ours_there():
     same_config("there", path("trained"), path("back"))
     same_config("there and back", path("trained"), path("again"))
 
+    tokenizer.save_pretrained(path("back"))                 # a whole directory of theirs, trained on here
+    attnvar("train", "--model", path("back"), "--data", text, "--steps", "4", "--batch", "8", "--out", path("further"))
+    model = GPTNeoForCausalLM.from_pretrained(path("further")).eval()
+    ok(not torch.equal(model.transformer.wte.weight, GPTNeoForCausalLM.from_pretrained(path("back")).transformer.wte.weight),
+       "training on has changed nothing")
+    compare("theirs, trained on here", path("further"), model)
+    later = AutoTokenizer.from_pretrained(path("further"))
+    with open(text, encoding="utf-8") as f:
+        sample = f.read()[:3000]
+    ok(later(sample)["input_ids"] == tokenizer(sample)["input_ids"], "the tokenizer of theirs, trained on here")
+
 
 # ---------------------------------------------------------------- shapes of our own
 
@@ -329,6 +344,13 @@ def variants():
         compare(f"{name}, written here", path("ours"), ours)
         state = model.state_dict()
         ok(all(torch.equal(t, state[key]) for key, t in ours.state_dict().items()), f"{name}: weights")
+        ids = torch.randint(1, 43, (2, 9))                  # in a batch with padding, in beams
+        ids[1, :4] = 0
+        how = dict(max_new_tokens=15, do_sample=False, pad_token_id=0, num_beams=3)
+        cached, anew = [ours.generate(ids, attention_mask=(ids != 0).long(), use_cache=use_cache, **how)[:, 9:]
+                        for use_cache in (True, False)]
+        alone = ours.generate(ids[1:, 4:], attention_mask=torch.ones(1, 5).long(), **how)[:, 5:]
+        ok(torch.equal(cached, anew) and torch.equal(cached[1:], alone), f"{name}: beams {cached}, {anew}, {alone}")
 
     for name, words in [("mha", []), ("mqa", []), ("gqa", ["--group-proportion", ".75"]),
                         ("kqv", ["--kqv-proportion", ".5"]),
@@ -530,7 +552,8 @@ def both_fast(t):
 def texts_agree():
     r = random.Random(7)
     texts = ["", " ", "\n", "a", "<s>"] + [draw_text(r) for _ in range(1995)]
-    corpus = open(path("text"), encoding="utf-8").read()
+    with open(path("text"), encoding="utf-8") as f:
+        corpus = f.read()
 
     where = path("trained")                                 # trained here
     t = tokenizers.Tokenizer.from_file(os.path.join(where, "tokenizer.json"))
