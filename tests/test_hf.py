@@ -303,7 +303,8 @@ def ours_there():
 
 # Fields beside those of GPT-Neo; the shapes of SHAPES otherwise.
 VARIANTS = {
-    "mha": dict(C=24, H=3, F=20, layers="gl", W=5), "mqa": dict(C=24, H=4, F=20, layers="lg", W=6, num_key_value_heads=1),
+    "mha": dict(C=24, H=3, F=20, layers="gl", W=5, dtype="float32"),
+    "mqa": dict(C=24, H=4, F=20, layers="lg", W=6, num_key_value_heads=1),
     "gqa .75, uneven": dict(C=32, H=8, F=30, layers="gl", W=4, num_key_value_heads=6),
     "gqa 3 of 5": dict(C=25, H=5, F=8, layers="gl", W=4, num_key_value_heads=3),
     "kqv": dict(C=24, H=4, F=30, layers="gl", W=7, kqv_size=12),

@@ -40,7 +40,7 @@ def need(condition, what):
 def layers_of(config):
     """The fields of LAYER for each layer."""
     extra = {name: getattr(config, name) for name in FIELDS if getattr(config, name, None) is not None}
-    unknown = set(config.to_dict()) - set(GPTNeoConfig().to_dict()) - FIELDS
+    unknown = set(config.to_dict()) - set(GPTNeoConfig().to_dict()) - FIELDS - {"dtype"}       # later ones' torch_dtype
     need(not unknown, f"{', '.join(sorted(unknown))}: not known")
     L, H, S = config.num_layers, config.num_heads, extra.get("kqv_size", config.hidden_size)
     windows = extra.get("windows", [config.window_size if kind == "local" else 0 for kind in config.attention_layers])
