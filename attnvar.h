@@ -88,7 +88,7 @@
        ATV_NO_THREADS  no pthreads: one lane, or your parallel_for
        ATV_NO_SIMD     the scalar kernels only
        ATV_NO_STDIO    no files but through the context's io
-       ATV_NO_TRAIN    no trainer
+       ATV_NO_TRAIN    no trainer, no fine-tuning
        ATV_SELF        this file's name, should it not be "attnvar.h"
        Under -std=c99 define _POSIX_C_SOURCE 200809L before any include if files are to be mapped, and synced when saved.
 */
@@ -448,6 +448,11 @@ ATVDEF void atv_model_changed(atv_model *model);            /* the kernels' pack
 /* A classifier with the weights of `model`, a language model or a classifier, and a head of its own for num_labels labels,
    which starts as atv_model_init with this seed would start it. The rest of the config stays. */
 ATVDEF atv_result atv_model_classifier(const atv_model *model, int num_labels, uint64_t seed, atv_model **out);
+
+/* The names of a classifier's labels, id2label in its config.json: names [num_labels], copied. Without names a name is NULL,
+   and LABEL_0, LABEL_1, .. in a file. */
+ATVDEF atv_result atv_model_set_labels(atv_model *model, const char *const *names);
+ATVDEF const char *atv_model_label(const atv_model *model, int label);
 
 /* Sequences laid end to end: ids [N], N the sum of lengths. */
 typedef struct atv_batch {
@@ -826,6 +831,56 @@ ATVDEF void atv_measure(const int32_t *labels, const int32_t *predicted, int64_t
                         atv_metrics *baseline);
 ATVDEF double atv_metrics_get(const atv_metrics *metrics, atv_metric metric);      /* AUTO: the accuracy */
 ATVDEF const char *atv_metric_name(atv_metric metric);
+
+#ifndef ATV_NO_TRAIN
+
+/* An evaluation on the way. */
+typedef struct atv_finetune_eval {
+    int64_t step;
+    double epoch;                   /* step / steps of an epoch */
+    double train_loss;              /* mean over the examples since the evaluation before */
+    atv_metric metric;
+    double score;                   /* the metrics' metric */
+    atv_metrics metrics, baseline;
+    int best;                       /* 1: the best so far */
+} atv_finetune_eval;
+
+/* Fine-tuning of a classifier, which keeps the weights that were best on held-out examples. */
+typedef struct atv_finetune_desc {
+    atv_trainer_desc trainer;       /* total_steps 0: those of max_epochs; max_tokens 0: batch x the longest document */
+    int max_epochs;                 /* 0: 10 */
+    int eval_every;                 /* steps between evaluations; one more comes after the last. 0: that one alone */
+    int patience;                   /* it ends after so many evaluations in a row that did not improve. 0: it does not */
+    double min_improvement;         /* of the score over the best one before; less is none */
+    atv_metric metric;              /* which chooses the best; AUTO: F1 with two labels, else accuracy */
+    int (*on_step)(void *user, const atv_step *step);       /* another value than 0 ends it, here too; may be NULL */
+    int (*on_eval)(void *user, const atv_finetune_eval *eval);
+    void *user;
+} atv_finetune_desc;
+
+/* The recipe of the BabyLM 2023 evaluation (finetune_model.sh): batches of 64, rate 5e-5, 10 epochs, an evaluation each 200
+   steps, patience 10, improvement .001, seed 12; the rest as transformers' Trainer has it where nothing is said: AdamW with
+   betas .9 and .999, epsilon 1e-8, no decay, linear decay to 0 without warm-up over all epochs, gradients clipped to norm 1.
+   There the best of these evaluations counts, here the one after the last step may be the best too; there an epoch's last
+   batch is smaller, here it is filled from the next epoch. */
+ATVDEF atv_finetune_desc atv_finetune_babylm(void);
+
+typedef struct atv_finetune_result {
+    atv_finetune_eval best;         /* whose weights the model has in the end; the earliest among equals */
+    int64_t steps;                  /* done */
+    double epochs;
+    int evals;
+    int early;                      /* 1: patience or a callback ended it */
+} atv_finetune_result;
+
+/* Trains a classifier on `train` and evaluates on `valid`, both with labels (atv_task_data). What it takes for the while,
+   atv_finetune_bytes tells, but for atv_trainer_run's own. When it fails, the model is as the last step left it.
+   desc may be NULL: atv_finetune_babylm. */
+ATVDEF atv_result atv_finetune(atv_model *model, const atv_data *train, const atv_data *valid, const atv_finetune_desc *desc,
+                               atv_finetune_result *out);
+ATVDEF atv_result atv_finetune_bytes(const atv_model *model, const atv_data *train, const atv_data *valid,
+                                     const atv_finetune_desc *desc, size_t *out);
+#endif /* ATV_NO_TRAIN */
 
 #ifdef __cplusplus
 }
@@ -3809,7 +3864,8 @@ struct atv_model {
     int packed;                     /* 1: the packed copies are those of the parameters */
     char *config_text;              /* the config.json it came from; NULL: none */
     size_t config_size;
-    int named_labels;               /* 1: config_text names the labels of this head */
+    char *labels;                   /* names, each with a 0 behind it; NULL: none */
+    int named_labels;               /* 1: config_text has them */
 };
 
 static int atvi_count_params(const atv_config *c) {
@@ -3943,6 +3999,7 @@ ATVDEF atv_result atv_model_create(atv_ctx *ctx, const atv_config *config, atv_m
 
 ATVDEF void atv_model_destroy(atv_model *model) {
     if (!model) return;
+    atvi_free(model->ctx, model->labels);
     atvi_free(model->ctx, model->config_text);
     atvi_free(model->ctx, model);
 }
@@ -3951,6 +4008,29 @@ ATVDEF const atv_config *atv_model_config(const atv_model *model) { return &mode
 ATVDEF atv_ctx *atv_model_ctx(const atv_model *model) { return model->ctx; }
 ATVDEF int atv_model_num_tensors(const atv_model *model) { return model->n_params; }
 ATVDEF void atv_model_changed(atv_model *model) { model->packed = 0; }
+
+ATVDEF atv_result atv_model_set_labels(atv_model *model, const char *const *names) {
+    size_t size = 0;
+    char *labels;
+    int i;
+    if (model->config.num_labels == 0)
+        return atvi_fail(model->ctx, ATV_ERR_ARGUMENT, "num_labels=0: this is a language model, which has no labels");
+    for (i = 0; i < model->config.num_labels; i++) size = atvi_size(size, 1, strlen(names[i]) + 1);
+    labels = (char *)atvi_alloc(model->ctx, size);
+    if (!labels) return ATV_ERR_MEMORY;
+    for (size = 0, i = 0; i < model->config.num_labels; size += strlen(names[i++]) + 1)
+        memcpy(labels + size, names[i], strlen(names[i]) + 1);
+    atvi_free(model->ctx, model->labels);
+    model->labels = labels;
+    model->named_labels = 0;
+    return ATV_OK;
+}
+
+ATVDEF const char *atv_model_label(const atv_model *model, int label) {
+    const char *name = label >= 0 && label < model->config.num_labels ? model->labels : NULL;
+    for (; name && label > 0; label--) name += strlen(name) + 1;
+    return name;
+}
 
 /* Parameter i in a flat array laid out like the model's values: the values themselves, gradients, moments. */
 static atv_tensor atvi_param_tensor(const atv_model *model, int i, atv_real *flat) {
@@ -6821,8 +6901,8 @@ static atv_result atvi_cfg_num_labels(atvi_cfg *c) {
             if (id < 0 || seen[id]++)
                 return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: id2label: \"%.*s\" is not one of 0..%d, each once", c->what,
                                  (int)ATVI_MIN(key->size, 60), key->text, n - 1);
-            if (key[1].type != ATVI_JSON_STRING)
-                return atvi_cfg_bad(c, "", "id2label", names, "has a name that is no string");
+            if (key[1].type != ATVI_JSON_STRING && key[1].type != ATVI_JSON_NUMBER)
+                return atvi_cfg_bad(c, "", "id2label", names, "has a name that is no string and no number");
         }
         if (told && told != n)
             return atvi_fail(c->ctx, ATV_ERR_FORMAT, "%s: num_labels=%d disagrees with the %d of id2label", c->what, told,
@@ -6834,6 +6914,25 @@ static atv_result atvi_cfg_num_labels(atvi_cfg *c) {
     if (c->config.num_labels == 1)
         return atvi_fail(c->ctx, ATV_ERR_UNSUPPORTED, "%s: num_labels=1: regression is not done here", c->what);
     return ATV_OK;
+}
+
+/* The names of id2label (numbers, where a task's labels are numbers), for the model that has just been made. */
+static atv_result atvi_cfg_name_labels(const atvi_cfg *c, atv_model *model) {
+    const int n = c->named_labels ? model->config.num_labels : 0;
+    const atvi_jnode *map = atvi_cfg_get(c->json.nodes, "id2label"), *key, **names;
+    size_t at = 0;
+    int i;
+    if (n == 0) return ATV_OK;
+    names = (const atvi_jnode **)atvi_alloc(model->ctx, (size_t)n * sizeof *names);
+    if (names) model->labels = (char *)atvi_alloc(model->ctx, atvi_size(map->size, 1, (size_t)n));
+    if (model->labels) {                                    /* room: no name is longer than its source */
+        for (i = 0, key = map + 1; i < n; i++, key += 1 + key[1].span) names[atvi_cfg_label_id(key, n)] = key + 1;
+        for (i = 0; i < n; i++, at += strlen(model->labels + at) + 1)
+            atvi_json_unescape(names[i], model->labels + at, names[i]->size);
+    }
+    atvi_free(model->ctx, (void *)names);
+    model->named_labels = 1;
+    return model->labels ? ATV_OK : ATV_ERR_MEMORY;
 }
 
 /* What decides whether this is a model for us at all. */
@@ -7081,9 +7180,11 @@ static void atvi_cfg_put_raw(atvi_buf *buf, const atvi_jnode *node) {
     atvi_buf_put(buf, node->text - quotes, node->size + 2 * quotes);
 }
 
-/* A classifier's architecture and labels. named: the file that was read names them. */
-static void atvi_cfg_put_labels(atvi_buf *buf, const atv_config *f, const atvi_jnode *root, int named) {
+/* A classifier's architecture and labels: those that the file named which was read, or set ones, or numbered ones. */
+static void atvi_cfg_put_labels(atvi_buf *buf, const atv_model *model, const atvi_jnode *root) {
     static const char *const maps[] = {"id2label", "label2id"};
+    const int named = model->named_labels;
+    char number[32];
     int m, i;
     atvi_cfg_key(buf, "architectures");
     atvi_buf_format(buf, "[\"%s\"]", atvi_cfg_classifier);
@@ -7092,8 +7193,15 @@ static void atvi_cfg_put_labels(atvi_buf *buf, const atv_config *f, const atvi_j
         if (named && !node) continue;
         atvi_cfg_key(buf, maps[m]);
         if (node) atvi_cfg_put_raw(buf, node);
-        for (i = 0; !node && i < f->num_labels; i++)
-            atvi_buf_format(buf, m ? "%s\"LABEL_%d\": %d" : "%s\"%d\": \"LABEL_%d\"", i ? ", " : "{", i, i);
+        for (i = 0; !node && i < model->config.num_labels; i++) {
+            const char *name = atv_model_label(model, i);
+            snprintf(number, sizeof number, "LABEL_%d", i);
+            if (!name) name = number;
+            atvi_buf_text(buf, i ? ", " : "{");
+            if (m == 0) atvi_buf_format(buf, "\"%d\": ", i);
+            atvi_buf_json(buf, name, strlen(name));
+            if (m == 1) atvi_buf_format(buf, ": %d", i);
+        }
         if (!node) atvi_buf_text(buf, "}");
     }
     atvi_cfg_key(buf, "problem_type");
@@ -7112,7 +7220,7 @@ static atv_result atvi_cfg_write(atvi_buf *buf, const atv_model *model, const ch
     }
     atvi_cfg_key(buf, "model_type");
     atvi_buf_text(buf, "\"gpt_neo\"");
-    if (f->num_labels) atvi_cfg_put_labels(buf, f, root, model->named_labels);
+    if (f->num_labels) atvi_cfg_put_labels(buf, model, root);
     for (i = f->num_labels ? 1 : 0; i < ATVI_LENGTH(atvi_cfg_usual); i++) {       /* the first is the architecture */
         node = atvi_json_get(root, atvi_cfg_usual[i][0]);
         atvi_cfg_key(buf, atvi_cfg_usual[i][0]);
@@ -7362,8 +7470,8 @@ static atv_result atvi_model_build(const atvi_cfg *c, const char *config_text, s
     r = seen ? atvi_weights_load(w, model, seen) : ATV_ERR_MEMORY;
     atvi_free(ctx, seen);
     if (r == ATV_OK) {
-        model->named_labels = c->named_labels;
-        r = atvi_keep_config(model, config_text, config_size);
+        r = atvi_cfg_name_labels(c, model);
+        if (r == ATV_OK) r = atvi_keep_config(model, config_text, config_size);
     }
     if (r != ATV_OK) {
         atv_model_destroy(model);
@@ -9905,6 +10013,168 @@ ATVDEF const char *atv_metric_name(atv_metric metric) {
     };
     return (int)metric >= 0 && metric < ATV_METRIC_COUNT ? names[metric] : "unknown";
 }
+
+/* ---- fine-tuning ---- */
+#ifndef ATV_NO_TRAIN
+
+ATVDEF atv_finetune_desc atv_finetune_babylm(void) {
+    atv_finetune_desc d;
+    memset(&d, 0, sizeof d);
+    d.trainer.has_learning_rate = 1;
+    d.trainer.learning_rate = 5e-5;
+    d.trainer.schedule = ATV_SCHEDULE_LINEAR;
+    d.trainer.batch = 64;
+    d.trainer.max_grad_norm = 1;
+    d.trainer.seed = 12;
+    d.max_epochs = 10;
+    d.eval_every = 200;
+    d.patience = 10;
+    d.min_improvement = 0.001;
+    return d;
+}
+
+typedef struct atvi_finetune {
+    atv_model *model;
+    const atv_data *valid;
+    atv_finetune_desc desc;
+    int64_t total, epoch_steps;
+    atv_trainer *trainer;
+    atv_real *best;                 /* [n_values] */
+    int32_t *predicted;             /* [valid's n_docs] */
+    atv_loss loss;                  /* since the evaluation before */
+    int waited;                     /* evaluations since the last that improved */
+    atv_finetune_result result;
+    atv_result error;
+    char why[512];
+} atvi_finetune;
+
+static atv_result atvi_finetune_resolve(const atv_model *model, const atv_data *train, const atv_data *valid,
+                                        const atv_finetune_desc *desc, atvi_finetune *f) {
+    atv_ctx *ctx = model->ctx;
+    atv_finetune_desc d = desc ? *desc : atv_finetune_babylm();
+    int64_t a_step, n_ids;
+    int i, longest = 1;
+    if (model->config.num_labels == 0)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT,
+                         "num_labels=0: this is a language model; atv_model_classifier makes a classifier of it");
+    if (train->n_docs < 1 || !train->labels)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "train: n_docs=%d%s", train->n_docs, train->labels ? "" : ", labels=NULL");
+    if (valid->n_docs < 1 || !valid->labels)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "valid: n_docs=%d%s", valid->n_docs, valid->labels ? "" : ", labels=NULL");
+    ATVI_TRY(atvi_check_data(model, train, &n_ids));
+    ATVI_TRY(atvi_check_data(model, valid, &n_ids));
+    if (d.max_epochs == 0) d.max_epochs = 10;
+    ATVI_TRY(atvi_check_range(ctx, "max_epochs", d.max_epochs, 1, INT_MAX));
+    ATVI_TRY(atvi_check_range(ctx, "eval_every", d.eval_every, 0, INT_MAX));
+    ATVI_TRY(atvi_check_range(ctx, "patience", d.patience, 0, INT_MAX));
+    ATVI_TRY(atvi_check_range(ctx, "metric", (int)d.metric, 0, ATV_METRIC_COUNT - 1));
+    if (!(d.min_improvement >= 0))
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "min_improvement=%g is negative", d.min_improvement);
+    if (d.metric == ATV_METRIC_AUTO) d.metric = model->config.num_labels == 2 ? ATV_METRIC_F1 : ATV_METRIC_ACCURACY;
+    a_step = (int64_t)ATVI_MAX(d.trainer.batch ? d.trainer.batch : 16, 1) * ATVI_MAX(d.trainer.accumulate, 1);
+    f->epoch_steps = (train->n_docs + a_step - 1) / a_step;
+    if (f->epoch_steps > INT_MAX / d.max_epochs)
+        return atvi_fail(ctx, ATV_ERR_ARGUMENT, "max_epochs=%d has too many steps", d.max_epochs);
+    f->total = f->epoch_steps * d.max_epochs;
+    if (d.trainer.total_steps == 0) d.trainer.total_steps = (int)f->total;
+    for (i = 0; i < train->n_docs; i++) longest = ATVI_MAX(longest, train->lengths[i]);
+    longest = ATVI_MIN(longest, d.trainer.max_length ? d.trainer.max_length : model->config.max_position_embeddings);
+    if (d.trainer.max_tokens == 0)
+        d.trainer.max_tokens = (int)ATVI_MIN((int64_t)ATVI_MAX(longest, 1) * (d.trainer.batch ? d.trainer.batch : 16),
+                                             INT_MAX / 64);
+    f->model = (atv_model *)model;
+    f->valid = valid;
+    f->desc = d;
+    return ATV_OK;
+}
+
+/* What is kept beside the trainer, in one block. */
+static void atvi_finetune_layout(atvi_arena *arena, atvi_finetune *f) {
+    f->best = (atv_real *)atvi_take(arena, f->model->n_values, sizeof *f->best);
+    f->predicted = (int32_t *)atvi_take(arena, (size_t)f->valid->n_docs, sizeof *f->predicted);
+}
+
+ATVDEF atv_result atv_finetune_bytes(const atv_model *model, const atv_data *train, const atv_data *valid,
+                                     const atv_finetune_desc *desc, size_t *out) {
+    atvi_arena arena = {NULL, 0};
+    atvi_finetune f;
+    size_t trainer;
+    memset(&f, 0, sizeof f);
+    ATVI_TRY(atvi_finetune_resolve(model, train, valid, desc, &f));
+    ATVI_TRY(atv_trainer_bytes(model, &f.desc.trainer, &trainer));
+    atvi_finetune_layout(&arena, &f);
+    *out = atvi_size(1, trainer, atvi_arena_bytes(&arena));
+    return ATV_OK;
+}
+
+/* Scores what the model is now; 1: it is to end. */
+static int atvi_finetune_look(atvi_finetune *f, int64_t step) {
+    const atv_finetune_desc *d = &f->desc;
+    const double before = f->result.best.score;
+    atv_finetune_eval e;
+    memset(&e, 0, sizeof e);
+    e.step = step;
+    e.epoch = (double)step / (double)f->epoch_steps;
+    e.train_loss = atvi_quotient(f->loss.sum, (double)f->loss.tokens);
+    memset(&f->loss, 0, sizeof f->loss);
+    f->error = atv_classify(f->trainer->work, f->valid, f->predicted, NULL);
+    if (f->error != ATV_OK) {
+        snprintf(f->why, sizeof f->why, "%s", f->model->ctx->error);
+        return 1;
+    }
+    atv_measure(f->valid->labels, f->predicted, f->valid->n_docs, f->model->config.num_labels, &e.metrics, &e.baseline);
+    e.metric = d->metric;
+    e.score = atv_metrics_get(&e.metrics, d->metric);
+    e.best = f->result.evals == 0 || e.score > before;
+    f->waited = f->result.evals == 0 || (e.best && e.score - before > d->min_improvement) ? 0 : f->waited + 1;
+    f->result.evals++;
+    if (e.best) {
+        f->result.best = e;
+        memcpy(f->best, f->model->values, f->model->n_values * sizeof *f->best);
+    }
+    if (d->on_eval && d->on_eval(d->user, &e)) return 1;
+    return d->patience > 0 && f->waited >= d->patience;
+}
+
+static int atvi_finetune_step(void *user, const atv_step *step) {
+    atvi_finetune *f = (atvi_finetune *)user;
+    const int last = step->step == f->total, every = f->desc.eval_every;
+    int ends = f->desc.on_step ? f->desc.on_step(f->desc.user, step) != 0 : 0;
+    f->result.steps = step->step;
+    f->loss.sum += step->loss.sum;
+    f->loss.tokens += step->loss.tokens;
+    if (last || (every && step->step % every == 0) || (ends && f->result.evals == 0))
+        ends |= atvi_finetune_look(f, step->step);
+    f->result.early = ends && !last;
+    return ends;
+}
+
+ATVDEF atv_result atv_finetune(atv_model *model, const atv_data *train, const atv_data *valid, const atv_finetune_desc *desc,
+                               atv_finetune_result *out) {
+    atv_ctx *ctx = model->ctx;
+    atvi_arena arena = {NULL, 0};
+    atvi_finetune f;
+    atv_result r;
+    memset(&f, 0, sizeof f);
+    ATVI_TRY(atvi_finetune_resolve(model, train, valid, desc, &f));
+    ATVI_TRY(atv_trainer_create(model, &f.desc.trainer, &f.trainer));
+    atvi_finetune_layout(&arena, &f);
+    arena.base = (char *)atvi_alloc(ctx, arena.used);
+    arena.used = 0;
+    if (arena.base) atvi_finetune_layout(&arena, &f);
+    r = arena.base ? atv_trainer_run(f.trainer, train, f.total, atvi_finetune_step, &f) : ATV_ERR_MEMORY;
+    if (r == ATV_ERR_STOPPED) r = f.error == ATV_OK ? ATV_OK : atvi_fail(ctx, f.error, "valid: %s", f.why);
+    if (r == ATV_OK) {
+        memcpy(model->values, f.best, model->n_values * sizeof *f.best);
+        atv_model_changed(model);
+        f.result.epochs = (double)f.result.steps / (double)f.epoch_steps;
+        *out = f.result;
+    }
+    atvi_free(ctx, arena.base);
+    atv_trainer_destroy(f.trainer);
+    return r;
+}
+#endif /* ATV_NO_TRAIN */
 
 #ifdef ATVI_FAST_MATH
 #  ifdef __clang__

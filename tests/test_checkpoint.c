@@ -973,7 +973,8 @@ static void test_classifiers(atv_ctx *ctx, mem_fs *fs) {
         {"id2label", "{\"0\": \"a\", \"-1\": \"b\"}", ATV_ERR_FORMAT, "id2label: \"-1\""},
         {"id2label", "{\"0\": \"a\", \"\": \"b\"}", ATV_ERR_FORMAT, "id2label: \"\""},
         {"id2label", "{\"0\": \"a\", \"99999999999999999999\": \"b\"}", ATV_ERR_FORMAT, "id2label: \"999"},
-        {"id2label", "{\"0\": \"a\", \"1\": 7}", ATV_ERR_FORMAT, "has a name that is no string"},
+        {"id2label", "{\"0\": 0, \"1\": 1}", ATV_OK, ""},                   /* as of a task whose labels are numbers */
+        {"id2label", "{\"0\": \"a\", \"1\": true}", ATV_ERR_FORMAT, "has a name that is no string and no number"},
         {"id2label", "{\"0\": \"a\", \"1\": \"b\", \"2\": \"c\"}", ATV_ERR_FORMAT,
          "tensor \"score.weight\": shape is [2, 12], config.json needs [3, 12]"},
         {"num_labels", "2", ATV_OK, ""},

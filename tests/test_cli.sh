@@ -52,7 +52,7 @@ ok "--help" --help
 says "--help" "^  train "
 ok "--version" --version
 says "--version" "^attnvar [0-9]*\.[0-9]*\.[0-9]*$"
-for c in train generate eval logits grad tokenize inspect convert bench; do
+for c in train generate eval finetune logits grad tokenize inspect convert bench; do
     ok "$c --help" $c --help
     says "$c --help" "^    attnvar $c"
 done
@@ -83,7 +83,10 @@ refused 2 "attnvar train: 'here' is no option, and nothing else is expected" tra
 refused 2 "attnvar eval: 'b' is one argument too many after 'a'" eval a b
 refused 2 "attnvar eval: DIR is missing; --help tells more" eval --json
 refused 2 "attnvar logits: --out is missing; --help tells more" logits x --ids y --shape 1,2
-refused 2 "attnvar eval: one of --text and --pairs is needed" eval x
+refused 2 "attnvar eval: one of --text, --pairs and --classify is needed" eval x
+refused 2 "attnvar finetune: --task is missing; --help tells more" finetune x
+refused 2 "attnvar finetune: --valid is missing, and --task=a.json has no .train. that could become .validation." \
+    finetune x --task a.json
 refused 2 "attnvar generate: one of --prompt and --ids is needed" generate x
 refused 2 "attnvar generate: --logprobs needs --json" generate x --prompt y --logprobs
 refused 2 "attnvar train: --data or --ids is missing; --help tells more" train --out "$t/x"
@@ -334,6 +337,47 @@ fails "$t/bad.json: line 1: no sentence_bad" eval "$t/c/d" --pairs "$t/bad.json"
 fails "--start-token=nobody" eval "$t/c/d" --pairs "$t/pairs" --start-token nobody
 fails "--start-token=9999" eval "$t/c/d" --pairs "$t/pairs" --start-token 9999
 fails "$t/a/config.json" eval "$t/c/d" --pairs "$t/a/config.json"
+
+mkdir "$t/task"
+examples() {    # examples FROM TO: pairs whose second sentence has the dog, or has not
+    awk -v from="$1" -v to="$2" 'BEGIN {
+        split("cat dog fox hen pig", who); split("red big sad shy", how); split("sings runs sleeps", does)
+        for (i = from; i < to; i++) {
+            w = i * 7 % 11 % 2 ? "dog" : who[i * 5 % 4 + (i * 5 % 4 > 0) + 1]
+            printf "{\"sentence1\": \"The %s %s.\", \"sentence2\": \"The %s %s %s.\", \"idx\": %d, \"label\": \"%s\"}\n",
+                who[i % 5 + 1], does[i % 3 + 1], how[i % 4 + 1], w, does[i * 3 % 7 % 3 + 1], i, w == "dog" ? "dog" : "another"
+        }
+    }'
+}
+examples 0 160 > "$t/task/dogs.train.json"
+examples 200 240 > "$t/task/dogs.validation.json"
+how="--lr 3e-3 --batch 8 --epochs 6 --eval-every 50 --threads 1"
+ok "finetune" finetune "$t/c/d" --task "$t/task/dogs.train.json" $how --out "$t/dogs"
+[ "$(grep -c '^step [0-9]* epoch [0-9.]* train_loss [0-9.]* metric accuracy score [0-9.]* baseline 0.[56][0-9]* accuracy .* best [01]$' "$t/out")" -eq 3 ]
+result $? "finetune: evaluations: $(cat "$t/out")"
+awk '/^best_step/ { n++; if ($5 == "score" && $6 > 0.9 && $7 == "baseline" && $8 < 0.7) good++ } END { exit !(n == 1 && good == 1) }' "$t/out"
+result $? "finetune learns: $(tail -n 1 "$t/out")"
+grep -q '"id2label": {"0": "another", "1": "dog"}' "$t/dogs/config.json"
+result $? "finetune: labels: $(cat "$t/dogs/config.json")"
+score=$(sed -n 's/^best_step .* metric accuracy score \([0-9.]*\) baseline .*/\1/p' "$t/out")
+ok "eval --classify" eval "$t/dogs" --classify "$t/task/dogs.validation.json"
+says "eval --classify" "^metric accuracy score $score baseline 0.[56][0-9]* accuracy $score baseline_accuracy .* examples 40$"
+ok "eval --classify --json" eval "$t/dogs" --classify "$t/task/dogs.validation.json" --json --metric mcc
+says "eval --classify --json" '^{"metric": "mcc", "score": [-0-9.]*, "baseline": 0, "accuracy": [0-9.]*, .*"examples": 40}$'
+ok "finetune --json" finetune "$t/c/d" --task "$t/task/dogs.train.json" --valid "$t/task/dogs.validation.json" \
+    --epochs 1 --wrap --max-length 20 --metric f1 --seed 3 --json
+[ "$(grep -c '^{"step": 3, .*"metric": "f1", .*}$' "$t/out")" -eq 1 ] && grep -q '^{"best_step": 3, .*"examples": 40, "steps": 3, .*}$' "$t/out"
+result $? "finetune --json: $(cat "$t/out")"
+cp "$t/task/dogs.train.json" "$t/task/cola.train.json"
+cp "$t/task/dogs.validation.json" "$t/task/cola.validation.json"
+ok "finetune: CoLA's metric" finetune "$t/c/d" --task "$t/task/cola.train.json" --epochs 1
+says "finetune: CoLA's metric" "metric mcc"
+echo '{"sentence1": "a", "sentence2": "b", "label": "cow"}' > "$t/cow.json"
+fails "$t/cow.json: line 1: label=cow is none of the 2 from another to dog" eval "$t/dogs" --classify "$t/cow.json"
+fails "$t/cow.json: all labels are cow" finetune "$t/c/d" --task "$t/cow.json" --valid "$t/task/dogs.validation.json"
+fails "$t/task/none.validation.json: cannot be read" finetune "$t/c/d" --task "$t/task/dogs.train.json" --valid "$t/task/none.validation.json"
+fails "is a language model, not a classifier" eval "$t/c/d" --classify "$t/task/dogs.validation.json"
+fails "is a classifier of num_labels=2" eval "$t/dogs" --text "$t/data/valid.txt"
 
 ok "generate" generate "$t/c/d" --prompt "The red" --tokens 20 --seed 5
 says "generate" "^The red"

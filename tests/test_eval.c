@@ -439,6 +439,191 @@ static void test_metrics(void) {
     CHECK(strcmp(atv_metric_name(ATV_METRIC_MCC), "mcc") == 0, "mcc is called %s", atv_metric_name(ATV_METRIC_MCC));
 }
 
+/* ==== fine-tuning ================================================================================================= */
+
+/* Sentences of the golden tokenizer's words; those with "red" have label 1 (n lines from a stream). */
+static char *made_up(int n, uint64_t seed) {
+    static const char *const who[] = {"cat", "dog", "fox", "hen"}, *const does[] = {"runs", "sees it", "sings", "sleeps"};
+    static const char *const how[] = {"old", "big", "sad", "shy"};
+    char *text = (char *)malloc((size_t)n * 128);
+    size_t size = 0;
+    atv_rng rng;
+    int i, k;
+    if (!text) exit(1);
+    rng.state = seed;
+    for (i = 0; i < n; i++) {
+        const int label = (int)atv_rng_below(&rng, 2), at = (int)atv_rng_below(&rng, 3);
+        size += (size_t)snprintf(text + size, 128, "{\"label\": \"%s\", \"sentence\": \"", label ? "with" : "absent");
+        for (k = 0; k < 3; k++)
+            size += (size_t)snprintf(text + size, 128, "the %s %s %s. ",
+                                     label && k == at ? "red" : how[atv_rng_below(&rng, 4)],
+                                     who[atv_rng_below(&rng, 4)], does[atv_rng_below(&rng, 4)]);
+        size += (size_t)snprintf(text + size, 128, "\"}\n");
+    }
+    return text;
+}
+
+typedef struct tuned { int steps, evals, stop_at, stop_after; atv_finetune_eval eval[64]; } tuned;
+static int on_eval(void *user, const atv_finetune_eval *e) {
+    tuned *t = (tuned *)user;
+    t->eval[t->evals] = *e;
+    return ++t->evals == t->stop_after;
+}
+static int on_step(void *user, const atv_step *s) {
+    tuned *t = (tuned *)user;
+    t->steps++;
+    return s->step == t->stop_at;
+}
+
+static atv_model *make_classifier(atv_ctx *ctx, int vocab_size) {
+    atv_model *language = make_model(ctx, vocab_size), *model = NULL;
+    MUST(ctx, atv_model_classifier(language, 2, 3, &model));
+    atv_model_destroy(language);
+    return model;
+}
+
+static double accuracy_of(atv_model *model, const atv_data *data) {
+    atv_ctx *ctx = atv_model_ctx(model);
+    int32_t *predicted = (int32_t *)malloc((size_t)data->n_docs * sizeof *predicted);
+    atv_metrics m;
+    atv_work *work = NULL;
+    if (!predicted) exit(1);
+    MUST(ctx, atv_work_create(model, NULL, &work));
+    MUST(ctx, atv_classify(work, data, predicted, NULL));
+    atv_measure(data->labels, predicted, data->n_docs, 2, &m, NULL);
+    atv_work_destroy(work);
+    free(predicted);
+    return m.accuracy;
+}
+
+static void test_finetune(void) {
+    atv_finetune_desc desc = atv_finetune_babylm();
+    atv_finetune_result result;
+    char *train_text = made_up(300, 5), *valid_text = made_up(100, 6);
+    atv_task *train = NULL, *valid = NULL;
+    atv_task_desc td;
+    const atv_data *td_train, *td_valid;
+    atv_ctx *ctx = NULL;
+    atv_tokenizer *tokenizer;
+    atv_model *model, *again;
+    size_t bytes, before, now, peak;
+    int i, best = 0, since = 0;
+    tuned t;
+    CHECK(desc.trainer.batch == 64 && desc.trainer.learning_rate == 5e-5 && desc.trainer.schedule == ATV_SCHEDULE_LINEAR &&
+          desc.trainer.max_grad_norm == 1 && desc.trainer.warmup_steps == 0 && desc.trainer.weight_decay == 0 &&
+          desc.max_epochs == 10 && desc.eval_every == 200 && desc.patience == 10 && desc.min_improvement == 0.001,
+          "the BabyLM recipe is another");
+    MUST(NULL, atv_ctx_create(NULL, &ctx));
+    tokenizer = load_tokenizer(ctx);
+    MUST(ctx, atv_task_from_memory(tokenizer, train_text, strlen(train_text), NULL, &train));
+    memset(&td, 0, sizeof td);
+    td.labels = atv_task_labels(train, &td.n_labels);
+    MUST(ctx, atv_task_from_memory(tokenizer, valid_text, strlen(valid_text), &td, &valid));
+    td_train = atv_task_data(train);
+    td_valid = atv_task_data(valid);
+    model = make_classifier(ctx, atv_tokenizer_vocab_size(tokenizer));
+    CHECK(accuracy_of(model, td_valid) < 0.75, "accuracy is %g before any training", accuracy_of(model, td_valid));
+    memset(&t, 0, sizeof t);
+    desc.trainer.learning_rate = 3e-3;
+    desc.trainer.batch = 16;
+    desc.max_epochs = 8;                                    /* of 19 steps */
+    desc.eval_every = 10;
+    desc.patience = 0;
+    desc.on_eval = on_eval;
+    desc.on_step = on_step;
+    desc.user = &t;
+    MUST(ctx, atv_finetune_bytes(model, td_train, td_valid, &desc, &bytes));
+    atv_memory(ctx, &before, &peak);
+    MUST(ctx, atv_finetune(model, td_train, td_valid, &desc, &result));
+    atv_memory(ctx, &now, &peak);
+    CHECK(now == before, "%d bytes are left behind", (int)(now - before));
+    CHECK(peak >= before + bytes && peak - before - bytes < 8192, "%d bytes at most, told are %d", (int)(peak - before),
+          (int)bytes);
+    CHECK(result.best.metrics.accuracy > 0.9 && result.best.metric == ATV_METRIC_F1 && result.best.score > 0.9,
+          "accuracy %g after fine-tuning, F1 %g", result.best.metrics.accuracy, result.best.score);
+    CHECK(result.steps == 152 && t.steps == 152 && result.epochs == 8 && !result.early, "%d steps, %g epochs, early %d",
+          (int)result.steps, result.epochs, result.early);
+    CHECK(result.evals == 16 && t.evals == 16 && t.eval[15].step == 152 && t.eval[0].step == 10, "%d evaluations", t.evals);
+    for (i = 0; i < t.evals; i++) {
+        if (i == 0 || t.eval[i].score > t.eval[best].score) best = i;
+        CHECK(t.eval[i].best == (best == i), "evaluation %d: best %d", i, t.eval[i].best);
+        CHECK(t.eval[i].baseline.accuracy >= 0.5 && t.eval[i].baseline.accuracy < 0.6 &&
+              t.eval[i].epoch == (double)t.eval[i].step / 19, "evaluation %d: baseline %g, epoch %g", i,
+              t.eval[i].baseline.accuracy, t.eval[i].epoch);
+    }
+    CHECK(result.best.step == t.eval[best].step, "best at %d, told %d", (int)result.best.step, (int)t.eval[best].step);
+    CHECK(accuracy_of(model, td_valid) == result.best.metrics.accuracy, "the model's accuracy is %g, the best was %g",
+          accuracy_of(model, td_valid), result.best.metrics.accuracy);
+    CHECK(t.eval[0].train_loss > 0.3 && t.eval[14].train_loss < 0.5 * t.eval[0].train_loss, "losses %g .. %g",
+          t.eval[0].train_loss, t.eval[14].train_loss);
+
+    /* ended by callbacks, and by patience: a rate of 0 keeps the first evaluation */
+    again = make_classifier(ctx, atv_tokenizer_vocab_size(tokenizer));
+    t.stop_at = 30;
+    t.evals = t.steps = 0;
+    MUST(ctx, atv_finetune(again, td_train, td_valid, &desc, &result));
+    CHECK(result.steps == 30 && result.early && t.evals == 3, "stopped after %d, %d evaluations", (int)result.steps,
+          t.evals);
+    atv_model_destroy(again);
+    again = make_classifier(ctx, atv_tokenizer_vocab_size(tokenizer));
+    t.stop_at = 5;
+    t.evals = t.steps = 0;
+    MUST(ctx, atv_finetune(again, td_train, td_valid, &desc, &result));
+    CHECK(result.steps == 5 && result.early && t.evals == 1 && result.best.step == 5, "stopped at 5: %d evaluations",
+          t.evals);
+    t.stop_at = t.evals = 0;
+    t.stop_after = 2;
+    MUST(ctx, atv_finetune(again, td_train, td_valid, &desc, &result));
+    CHECK(result.steps == 20 && result.early && t.evals == 2, "stopped by on_eval: %d steps", (int)result.steps);
+    t.stop_after = t.evals = 0;
+    desc.patience = 3;
+    desc.trainer.learning_rate = 0;
+    MUST(ctx, atv_finetune(again, td_train, td_valid, &desc, &result));
+    CHECK(result.steps == 40 && result.early && t.evals == 4 && result.best.step == 10, "patience 3: %d steps, best %d",
+          (int)result.steps, (int)result.best.step);
+    desc.trainer.learning_rate = 3e-3;
+    desc.min_improvement = 0.05;
+    t.evals = 0;
+    MUST(ctx, atv_finetune(again, td_train, td_valid, &desc, &result));
+    for (i = 1, best = 0; i < t.evals && since < 3; i++) {  /* small steps upwards are kept, but count as none */
+        since = t.eval[i].score - t.eval[best].score > 0.05 ? 0 : since + 1;
+        if (t.eval[i].score > t.eval[best].score) best = i;
+    }
+    CHECK(i == t.evals && (since == 3) == result.early, "patience 3, at least .05: %d evaluations, expected %d", t.evals, i);
+
+    desc.patience = -1;
+    FAILS(ctx, atv_finetune(again, td_train, td_valid, &desc, &result), ATV_ERR_ARGUMENT, "patience=-1");
+    desc.patience = 0;
+    desc.metric = (atv_metric)9;
+    FAILS(ctx, atv_finetune(again, td_train, td_valid, &desc, &result), ATV_ERR_ARGUMENT, "metric=9");
+    desc.metric = ATV_METRIC_MCC;
+    {
+        atv_data none = *td_valid;
+        atv_model *language = make_model(ctx, atv_tokenizer_vocab_size(tokenizer));
+        none.labels = NULL;
+        FAILS(ctx, atv_finetune(again, td_train, &none, &desc, &result), ATV_ERR_ARGUMENT, "valid: n_docs=100, labels=NULL");
+        FAILS(ctx, atv_finetune(again, &none, td_valid, &desc, &result), ATV_ERR_ARGUMENT, "train: n_docs=100, labels=NULL");
+        FAILS(ctx, atv_finetune(language, td_train, td_valid, &desc, &result), ATV_ERR_ARGUMENT, "num_labels=0");
+        atv_model_destroy(language);
+    }
+    {
+        static const char *const names[2] = {"no \"x\"", "yes"};
+        CHECK(atv_model_label(again, 0) == NULL, "a new head has names");
+        MUST(ctx, atv_model_set_labels(again, names));
+        CHECK(strcmp(atv_model_label(again, 0), names[0]) == 0 && strcmp(atv_model_label(again, 1), "yes") == 0 &&
+              !atv_model_label(again, 2) && !atv_model_label(again, -1), "names: %s %s", atv_model_label(again, 0),
+              atv_model_label(again, 1));
+    }
+    atv_model_destroy(again);
+    atv_model_destroy(model);
+    atv_task_destroy(train);
+    atv_task_destroy(valid);
+    atv_tokenizer_destroy(tokenizer);
+    atv_ctx_destroy(ctx);
+    free(train_text);
+    free(valid_text);
+}
+
 int main(void) {
     test_pairs();
     test_bad_pairs();
@@ -447,5 +632,6 @@ int main(void) {
     test_labels();
     test_bad_tasks();
     test_metrics();
+    test_finetune();
     return test_done("eval");
 }

@@ -1168,13 +1168,193 @@ static void eval_pairs(const args *a, atv_model *model, atv_tokenizer *tokenizer
     atv_work_destroy(work);
 }
 
+/* ==== tasks of classification: finetune, eval --classify =========================================================== */
+
+/* What the BabyLM 2023 evaluation reports of a task, told by the file's name: cola.train.json is CoLA. */
+static atv_metric metric_of(const args *a, const char *path) {
+    static const struct { const char *task; atv_metric metric; } reported[] = {
+        {"cola", ATV_METRIC_MCC}, {"mrpc", ATV_METRIC_F1}, {"qqp", ATV_METRIC_F1}};
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    size_t i, n = strcspn(name, ".");
+    if (given(a, "metric")) return (atv_metric)(choice(a, "metric") + 1);   /* in the order of ATV_METRICS, but for AUTO */
+    for (i = 0; i < sizeof reported / sizeof *reported; i++)
+        if (strlen(reported[i].task) == n && strncmp(reported[i].task, name, n) == 0) return reported[i].metric;
+    return ATV_METRIC_ACCURACY;
+}
+
+static atv_task *load_task(const args *a, const char *path, atv_tokenizer *tokenizer, const atv_model *model,
+                           const char *const *labels, int n_labels) {
+    atv_task_desc desc = {0};
+    atv_task *task;
+    desc.max_length = (int)least(small(a, "max-length"), atv_model_config(model)->max_position_embeddings);
+    desc.wrap = given(a, "wrap");
+    desc.labels = labels;
+    desc.n_labels = n_labels;
+    check(atv_task_load(tokenizer, path, &desc, &task));
+    return task;
+}
+
+/* The metric first, then all; each beside what the best constant answer reaches. */
+static void put_metrics(record *r, atv_metric metric, const atv_metrics *m, const atv_metrics *baseline) {
+    static const atv_metric all[] = {ATV_METRIC_ACCURACY, ATV_METRIC_F1, ATV_METRIC_MCC};
+    char key[32];
+    size_t i;
+    put_text(r, "metric", atv_metric_name(metric));
+    put_real(r, "score", atv_metrics_get(m, metric));
+    put_real(r, "baseline", atv_metrics_get(baseline, metric));
+    for (i = 0; i < sizeof all / sizeof *all; i++) {
+        put_real(r, atv_metric_name(all[i]), atv_metrics_get(m, all[i]));
+        snprintf(key, sizeof key, "baseline_%s", atv_metric_name(all[i]));
+        put_real(r, key, atv_metrics_get(baseline, all[i]));
+    }
+}
+
+typedef struct finetuning { const args *a; double started; } finetuning;
+
+static int on_finetune_step(void *user, const atv_step *s) {
+    const finetuning *f = (const finetuning *)user;
+    if (isatty(STDERR_FILENO))
+        fprintf(stderr, "\r\033[Kstep %lld  loss %.4f  %.1f steps/s", (long long)s->step,
+                s->loss.sum / (double)s->loss.tokens, (double)s->step / (now() - f->started + 1e-9));
+    return interrupted;
+}
+
+static int on_finetune_eval(void *user, const atv_finetune_eval *e) {
+    const finetuning *f = (const finetuning *)user;
+    record r = begin(f->a);
+    if (isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
+    put_whole(&r, "step", e->step);
+    put_real(&r, "epoch", e->epoch);
+    put_real(&r, "train_loss", e->train_loss);
+    put_metrics(&r, e->metric, &e->metrics, &e->baseline);
+    put_whole(&r, "best", e->best);
+    finish(&r);
+    return 0;
+}
+
+/* --valid, or x.validation.json beside x.train.json. */
+static char *validation_file(const args *a) {
+    const char *task = needed(a, "task"), *slash = strrchr(task, '/'), *dot = strstr(slash ? slash : task, ".train.");
+    char *head, *path;
+    if (given(a, "valid")) return join(words(a, "valid"), "", "");
+    if (!dot) misused("--valid is missing, and --task=%s has no .train. that could become .validation.", task);
+    head = join(task, "", "");
+    head[dot - task] = 0;
+    path = join(head, ".validation", dot + strlen(".train"));
+    free(head);
+    return path;
+}
+
+static int run_finetune(const args *a) {
+    const char *path = needed(a, "task");
+    char *valid_path = validation_file(a);
+    atv_model *model = load_model(a->operand);
+    atv_tokenizer *tokenizer = load_tokenizer(given(a, "tokenizer") ? words(a, "tokenizer") : a->operand);
+    atv_finetune_desc desc = atv_finetune_babylm();
+    atv_finetune_result result;
+    atv_task *train = load_task(a, path, tokenizer, model, NULL, 0), *valid;
+    const char *const *labels;
+    finetuning f;
+    record r = begin(a);
+    int n;
+    labels = atv_task_labels(train, &n);
+    if (n < 2) die("%s: all labels are %s", path, n ? labels[0] : "unknown");
+    valid = load_task(a, valid_path, tokenizer, model, labels, n);
+    if (atv_model_config(model)->num_labels != n) {         /* another task's classifier gets a head of its own, too */
+        atv_model *classifier;
+        check(atv_model_classifier(model, n, (uint64_t)whole(a, "seed"), &classifier));
+        atv_model_destroy(model);
+        model = classifier;
+    }
+    check(atv_model_set_labels(model, labels));
+    desc.trainer.learning_rate = real(a, "lr");
+    desc.trainer.schedule = (atv_schedule)choice(a, "schedule");
+    desc.trainer.warmup_steps = small(a, "warmup");
+    desc.trainer.beta1 = real(a, "beta1");
+    desc.trainer.beta2 = real(a, "beta2");
+    desc.trainer.epsilon = real(a, "eps");
+    desc.trainer.weight_decay = real(a, "weight-decay");
+    desc.trainer.max_grad_norm = real(a, "clip");
+    desc.trainer.batch = small(a, "batch");
+    desc.trainer.accumulate = small(a, "accumulate");
+    desc.trainer.seed = (uint64_t)whole(a, "seed");
+    desc.max_epochs = small(a, "epochs");
+    desc.eval_every = small(a, "eval-every");
+    desc.patience = small(a, "patience");
+    desc.min_improvement = real(a, "min-improvement");
+    desc.metric = metric_of(a, path);
+    desc.on_step = on_finetune_step;
+    desc.on_eval = on_finetune_eval;
+    desc.user = &f;
+    if (given(a, "out")) make_directory(words(a, "out"));
+    catch_signals();
+    f.a = a;
+    f.started = now();
+    check(atv_finetune(model, atv_task_data(train), atv_task_data(valid), &desc, &result));
+    put_whole(&r, "best_step", result.best.step);
+    put_metrics(&r, result.best.metric, &result.best.metrics, &result.best.baseline);
+    put_whole(&r, "examples", result.best.metrics.n);
+    put_whole(&r, "steps", result.steps);
+    put_real(&r, "epochs", result.epochs);
+    put_real(&r, "seconds", floor(100 * (now() - f.started)) / 100);
+    finish(&r);
+    if (given(a, "out")) {
+        atv_save_desc save = {0};
+        save.tokenizer = tokenizer;
+        check(atv_model_save(model, words(a, "out"), &save));
+    }
+    if (interrupted) fprintf(stderr, "%s: interrupted after step %lld\n", program, (long long)result.steps);
+    atv_task_destroy(valid);
+    atv_task_destroy(train);
+    atv_tokenizer_destroy(tokenizer);
+    atv_model_destroy(model);
+    free(valid_path);
+    return interrupted ? 130 : 0;
+}
+
+static void eval_task(const args *a, atv_model *model, atv_tokenizer *tokenizer) {
+    const char *path = words(a, "classify");
+    const int n = atv_model_config(model)->num_labels;
+    atv_task *task;
+    const atv_data *data;
+    atv_metrics m, baseline;
+    int32_t *predicted;
+    double low, high;
+    atv_work *work;
+    record r = begin(a);
+    const char **labels;
+    int i;
+    if (n == 0) die("%s: is a language model, not a classifier; attnvar finetune makes one", a->operand);
+    labels = (const char **)allocate((size_t)n, sizeof *labels);
+    for (i = 0; i < n; i++) labels[i] = atv_model_label(model, i);
+    if (!labels[0]) die("%s: its config.json does not name the labels", a->operand);
+    task = load_task(a, path, tokenizer, model, labels, n);
+    data = atv_task_data(task);
+    predicted = (int32_t *)allocate((size_t)data->n_docs, sizeof *predicted);
+    work = make_work(model, (int)most(PAIRS_TOKENS, atv_model_config(model)->max_position_embeddings), 0);
+    check(atv_classify(work, data, predicted, NULL));
+    atv_measure(data->labels, predicted, data->n_docs, n, &m, &baseline);
+    if (m.n == 0) die("%s: no example has a label", path);
+    atv_interval(m.correct, m.n, &low, &high);
+    put_metrics(&r, metric_of(a, path), &m, &baseline);
+    put_real(&r, "accuracy_low", low);
+    put_real(&r, "accuracy_high", high);
+    put_whole(&r, "examples", m.n);
+    finish(&r);
+    free(labels);
+    free(predicted);
+    atv_work_destroy(work);
+    atv_task_destroy(task);
+}
+
 static int run_eval(const args *a) {
     atv_model *model;
     atv_tokenizer *tokenizer;
-    if (given(a, "text") == given(a, "pairs")) misused("one of --text and --pairs is needed");
-    model = load_language_model(a->operand);
+    if (given(a, "text") + given(a, "pairs") + given(a, "classify") != 1)
+        misused("one of --text, --pairs and --classify is needed");
+    model = (given(a, "classify") ? load_model : load_language_model)(a->operand);
     tokenizer = load_tokenizer(given(a, "tokenizer") ? words(a, "tokenizer") : a->operand);
-    (given(a, "text") ? eval_text : eval_pairs)(a, model, tokenizer);
+    (given(a, "text") ? eval_text : given(a, "pairs") ? eval_pairs : eval_task)(a, model, tokenizer);
     atv_tokenizer_destroy(tokenizer);
     atv_model_destroy(model);
     return 0;
@@ -1473,6 +1653,11 @@ static const char isas[] = ATV_ISAS(X), variants[] = ATV_VARIANTS(X), schedules[
 #define SEED {"seed", WHOLE, "N", "1", 0, 9007199254740992.0, "of all that is random"}
 #define IDS {"ids", WORDS, "FILE", NULL, 0, 0, "token ids: raw little-endian int32, row after row"}
 #define ROWS {"shape", LIST, "B,T", NULL, 2, 2, "of the ids: rows, and tokens in each"}
+#define TASK \
+    {"metric", CHOICE, "accuracy|f1|mcc", NULL, 0, 0, \
+     "the score, by which the best is chosen (default: mcc for cola.*, f1 for mrpc.* and qqp.*, else accuracy)"}, \
+    {"max-length", WHOLE, "N", "128", 1, MANY, "tokens of an example; what is longer is cut"}, \
+    {"wrap", FLAG, NULL, NULL, 0, 0, "the tokenizer's start and end tokens around the texts of an example"}
 #define COMMON \
     {"threads", WHOLE, "N", "0", 0, 1024, "threads; 0: as many as processors"}, \
     {"isa", CHOICE, isas + 1, "auto", 0, 0, "instruction set"}
@@ -1539,7 +1724,33 @@ static const option eval_options[] = {
     {"start-token", WORDS, "TOKEN", NULL, 0, 0, "before each sentence, as text or id (default: the end token)"},
     {"no-space", FLAG, NULL, NULL, 0, 0, "no space before each sentence"},
     {"limit", WHOLE, "N", "0", 0, MANY, "only the first N lines of each file; 0: all"},
+    {"classify", WORDS, "FILE", NULL, 0, 0, "a classifier's answers to a task's JSON lines, see attnvar finetune"},
+    TASK,
     {"tokenizer", WORDS, "DIR", NULL, 0, 0, "another tokenizer than the model's"},
+    JSON, COMMON, END
+};
+
+static const option finetune_options[] = {
+    {"task", WORDS, "FILE", NULL, 0, 0, "examples to train on, as JSON lines: sentence1, sentence2, label and the like"},
+    {"valid", WORDS, "FILE", NULL, 0, 0, "held-out examples (default: x.validation.json beside x.train.json)"},
+    {"out", WORDS, "DIR", NULL, 0, 0, "where the best model goes; without it, it is only told of"},
+    {"tokenizer", WORDS, "DIR", NULL, 0, 0, "another tokenizer than the model's"},
+    TASK,
+    {"epochs", WHOLE, "N", "10", 1, MANY, "at most"},
+    {"batch", WHOLE, "N", "64", 1, 1000000, "examples in a batch"},
+    {"accumulate", WHOLE, "N", "1", 1, 1000000, "batches in a step"},
+    {"lr", REAL, "X", "5e-5", 0, MANY, "learning rate"},
+    {"schedule", CHOICE, schedules + 1, "linear", 0, 0, "decay after the warm-up, over all epochs"},
+    {"warmup", WHOLE, "N", "0", 0, MANY, "steps of linear warm-up"},
+    {"eval-every", WHOLE, "N", "200", 0, MANY, "steps between evaluations; after the last step there is one too"},
+    {"patience", WHOLE, "N", "10", 0, MANY, "end after N evaluations without improvement; 0: never"},
+    {"min-improvement", REAL, "X", "0.001", 0, MANY, "less is none"},
+    {"beta1", POSITIVE, "X", "0.9", 0, 0.999999999, "of AdamW"},
+    {"beta2", POSITIVE, "X", "0.999", 0, 0.999999999, "of AdamW"},
+    {"eps", POSITIVE, "X", "1e-8", 0, 1, "of AdamW"},
+    {"weight-decay", REAL, "X", "0", 0, MANY, "of AdamW"},
+    {"clip", REAL, "X", "1", 0, MANY, "largest norm of the gradient; 0: any"},
+    {"seed", WHOLE, "N", "12", 0, 9007199254740992.0, "of the new head and the order"},
     JSON, COMMON, END
 };
 
@@ -1589,8 +1800,11 @@ static const command commands[] = {
      "trains a model on text, or on raw token ids", train_options, run_train},
     {"generate", "DIR", "generate DIR --prompt TEXT [options]",
      "continues a text", generate_options, run_generate},
-    {"eval", "DIR", "eval DIR --text FILE [options]\n    attnvar eval DIR --pairs FILE_OR_DIR [options]",
-     "loss of a text, or accuracy on minimal pairs", eval_options, run_eval},
+    {"eval", "DIR", "eval DIR --text FILE [options]\n    attnvar eval DIR --pairs FILE_OR_DIR [options]\n"
+     "    attnvar eval DIR --classify FILE [options]",
+     "loss of a text, accuracy on minimal pairs, or a classifier's scores", eval_options, run_eval},
+    {"finetune", "DIR", "finetune DIR --task FILE [--valid FILE] [--out DIR] [options]",
+     "makes a classifier of a model: the BabyLM 2023 recipe", finetune_options, run_finetune},
     {"logits", "DIR", "logits DIR --ids FILE --shape B,T --out FILE",
      "logits of raw token ids", logits_options, run_logits},
     {"grad", "DIR", "grad DIR --ids FILE --shape B,T --out FILE.safetensors",
