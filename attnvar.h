@@ -60,9 +60,10 @@
 
    MEMORY
        All of it comes from the context's allocator. A model, a work, a decoder, a cache and a trainer are one block each,
-       whose size a ..._bytes function tells beforehand; their steps allocate nothing. Loading, saving, tokenizing and
-       atv_trainer_run take what they need for a while and give it back. Whoever creates or loads, destroys, in the reverse
-       order; pointers that other functions return belong to the object they were asked of.
+       whose size a ..._bytes function tells beforehand; their steps allocate nothing. Loading, saving, tokenizing,
+       atv_trainer_run, atv_eval_pairs and atv_finetune take what they need for a while and give it back. Whoever creates
+       or loads, destroys, in the reverse order; pointers that other functions return belong to the object they were asked
+       of.
 
    THREADS
        A context has a pool of its own (or your parallel_for) and is used by one thread at a time, with all that was made
