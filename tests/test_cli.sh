@@ -368,6 +368,13 @@ ok "finetune --json" finetune "$t/c/d" --task "$t/task/dogs.train.json" --valid 
     --epochs 1 --wrap --max-length 20 --metric f1 --seed 3 --json
 [ "$(grep -c '^{"step": 3, .*"metric": "f1", .*}$' "$t/out")" -eq 1 ] && grep -q '^{"best_step": 3, .*"examples": 40, "steps": 3, .*}$' "$t/out"
 result $? "finetune --json: $(cat "$t/out")"
+for part in train validation; do sed 's/"another"/"a \\"cat\\""/' "$t/task/dogs.$part.json" > "$t/task/cats.$part.json"; done
+ok "finetune a classifier" finetune "$t/dogs" --task "$t/task/cats.train.json" --epochs 1 --lr 0 --out "$t/cats"
+says "finetune a classifier" "^best_step .* metric accuracy score $score baseline"
+grep -qF '"id2label": {"0": "a \"cat\"", "1": "dog"}' "$t/cats/config.json" && ! grep -q another "$t/cats/config.json"
+result $? "finetune a classifier: labels: $(cat "$t/cats/config.json")"
+ok "eval --classify, other labels" eval "$t/cats" --classify "$t/task/cats.validation.json"
+says "eval --classify, other labels" "^metric accuracy score $score "
 cp "$t/task/dogs.train.json" "$t/task/cola.train.json"
 cp "$t/task/dogs.validation.json" "$t/task/cola.validation.json"
 ok "finetune: CoLA's metric" finetune "$t/c/d" --task "$t/task/cola.train.json" --epochs 1
