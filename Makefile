@@ -1,7 +1,7 @@
 # make              build/attnvar, the command line, and build/examples
 # make test         builds and runs every test; the last line counts them
-# make reproduce    the four research questions, and their report (DATA=.. SCALE=smoke|default|paper OUT=.. THREADS=..);
-#                   JOBS=4: four processes train; WORK=train: nothing but a worker, beside others on the same OUT
+# make reproduce    the four research questions, and their report (DATA=.. SCALE=smoke|default|full|paper PAIRS=.. GLUE=..
+#                   OUT=.. THREADS=..); JOBS=4: four processes train; WORK=train: only a worker, beside others on the same OUT
 # make bench        how near the library comes to this machine's limits, and out/bench.html; a minute
 # make check-long   sanitizers, clang, valgrind and fuzzers where there are any; minutes
 # make check-hf     models, files and tokenizers to and from Hugging Face's libraries, where PYTHON=.. has them
@@ -67,9 +67,15 @@ test:
 WORKERS = $(if $(filter file,$(origin JOBS)),1,$(JOBS))
 ASK = for q in $(QUESTIONS); do DATA="$(DATA)" SCALE="$(SCALE)" OUT="$(OUT)" build/examples/$$q || exit 1; done
 
+# All that the questions plan, of which they share runs; summed up before it begins.
+SUM = sort -u -k 2,2 | awk '$$1 == "plan" { n[$$2 ~ /:timing$$/ ? 3 : $$2 ~ /glue-[^\/]*$$/ ? 2 : 1]++; s += $$3 } \
+    END { printf "In all: %d runs to train, %d to fine-tune, %d questions to time: about %d h %d min with these threads\n", \
+                 n[1], n[2], n[3], s / 3600, s % 3600 / 60 + 0.5 }'
+
 reproduce:
 	@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS)) --no-print-directory $(QUESTIONS:%=build/examples/%) build/examples/report
 	@mkdir -p "$(OUT)"
+	@[ "$(WORK)" = train ] || (export WORK=plan THREADS="$(THREADS)"; $(ASK)) | $(SUM)
 	@if [ $(WORKERS) -gt 1 ]; then \
 	    all="$(THREADS)"; [ "$${all:-0}" -gt 0 ] || all=$$(getconf _NPROCESSORS_ONLN); \
 	    each=$$((all / $(WORKERS))); [ $$each -gt 0 ] || each=1; \

@@ -4,25 +4,30 @@
 
        lab_state *lab = lab_open("rq3", "what the program asks");
        lab_row rows[N];
-       lab_measure(lab, variants, N, rows);        trains what is not trained yet, then times every variant; 0: only trained
+       lab_measure(lab, variants, N, rows);        trains what is not trained yet, then times every variant; 0: not all, see WORK
        lab_table(lab, rows, N);                    on the screen, the published figures beside its own
        lab_reading(lab, &rows[1], &rows[0]);       one variant against another in a sentence
-       lab_save(lab, rows, N);                     out/rq3.csv, curves.csv, pairs.csv, settings.csv
+       lab_save(lab, rows, N);                     out/rq3.csv, curves, pairs, glue, samples and settings.csv
        lab_close(lab, rows, N);
 
    Settings come from the environment:
-       SCALE=smoke|default|paper   seconds, minutes or days: see lab_scales
+       SCALE=smoke|default|full|paper      seconds, minutes, a night or days: see lab_scales
        DATA=path                   a text file with <|endoftext|> between documents, whose last 5 % are held out; or a
                                    directory with train.txt and valid.txt. Without it: the stories of stories.h
        TOKENIZER=dir               a tokenizer in Hugging Face's files. Without it: one trained on the text
        PAIRS=dir                   minimal pairs in BLiMP's JSON lines, a file for each kind. Without it: those of stories.h,
                                    or none when DATA is given
+       GLUE=dir                    tasks of classification to fine-tune on, NAME.train.json and NAME.validation.json in JSON
+                                   lines, as the BabyLM 2023 evaluation has those of GLUE. Without it: none
        OUT=out   THREADS=all
-       WORK=train                  only trains, together with whoever else works on the same OUT
+       WORK=train                  only trains and fine-tunes, together with whoever else works on the same OUT
+       WORK=plan                   only says what there is to do: lines of "plan", a name and seconds
        STALE=120                   seconds without a sign of life after which a worker on another machine counts as dead
 
-   QUALITY is held-out loss, perplexity and minimal-pair accuracy of models trained here, over LAB_SEEDS seeds. Equal seeds
-   mean equal documents in equal order for every variant, so that variants can be compared seed by seed.
+   QUALITY is held-out loss, perplexity, minimal-pair accuracy, and what fine-tuned models reach on the tasks of GLUE, of
+   models trained here, over LAB_SEEDS seeds. Equal seeds mean equal documents in equal order for every variant, so that
+   variants can be compared seed by seed. A task's score is the Matthews correlation for CoLA, the F1 for MRPC and QQP, else
+   the accuracy, of the best evaluation of the BabyLM 2023 recipe; beside it stands what one answer for all examples reaches.
 
    SPEED is that of the published shape (V 10000, C 384, L 2, FFN by the formula), for which trained weights do not matter:
    time of generation / (sequences x tokens generated), picking tokens included, in the middle of the context. Each variant
@@ -62,7 +67,8 @@
 
 /* ==== >>types ===================================================================================================== */
 
-enum { LAB_SEEDS = 3, LAB_MAX_KINDS = 32, LAB_MAX_POINTS = 4096, LAB_MAX_ROUNDS = 9, LAB_BATCHES = 2, LAB_LAYERS = 2 };
+enum { LAB_SEEDS = 3, LAB_MAX_KINDS = 32, LAB_MAX_TASKS = 16, LAB_MAX_POINTS = 4096, LAB_MAX_ROUNDS = 9, LAB_BATCHES = 2,
+       LAB_LAYERS = 2 };
 
 static const int lab_batches[LAB_BATCHES] = {16, 512};     /* sequences that are timed side by side */
 
@@ -70,13 +76,16 @@ static const int lab_batches[LAB_BATCHES] = {16, 512};     /* sequences that are
 typedef struct lab_scale {
     const char *name;
     int vocab_size, hidden_size, ffn_base, context, window;
-    int steps;                      /* 0: one epoch */
+    int steps;                      /* 0: as many as `epochs` take */
+    int epochs;
     int batch, accumulate;
-    double learning_rate, init;     /* 0: as published, N(0, 0.02); small models start to learn sooner from a wider one */
+    double learning_rate;           /* 0: the published recipe */
+    double init;                    /* 0: as published, N(0, 0.02); small models start to learn sooner from a wider one */
     int n_train;                    /* stories, where they are made here */
     int n_valid;                    /* held-out documents at most; 0: all */
     int n_curve, every;             /* of those, how many for a point of the learning curve; and steps between points */
     int n_pairs;                    /* of each kind at most; 0: all */
+    int n_glue, glue_epochs;        /* examples of a task to fine-tune on at most; 0: all. And how often */
     size_t max_text;                /* bytes of DATA that are read; 0: all */
     int prompt;                     /* positions in the cache before the clock starts */
     int tokens[LAB_BATCHES];        /* steps on the clock in a turn */
@@ -84,10 +93,11 @@ typedef struct lab_scale {
 } lab_scale;
 
 static const lab_scale lab_scales[] = {
-    /*             V    C     F    T    W steps  b acc  lr  init  train valid curve every pairs  text prompt tokens rounds */
-    {"smoke",    512,  64,  176, 128,  64,   30,  8, 1, 6e-3, 0.05,   240,   20,  10,  10,  50, 1u << 20,  32, { 4,  1}, 3},
-    {"default", 2048,  64,  176,  64,  32, 4000,  4, 1, 6e-3, 0.05, 16000,  400, 100, 250, 200, 1u << 24, 240, {24,  3}, 9},
-    {"paper",  10000, 384, 1024, 512, 256,   0, 16, 16,    0,    0, 50000, 1000, 100,  10,   0,        0, 240, {64, 16}, 9},
+  /*           V    C    F    T   W steps ep  b acc  lr init train valid curve/  pairs glue/ep text prompt tokens rounds */
+  {"smoke",   512,  64, 176, 128, 64,  30, 0,  8, 1,6e-3,.05,  240,   20,  10, 10,  50,  64, 1, 1u<<20,  32, { 4, 1}, 3},
+  {"default",2048,  64, 176,  64, 32,4000, 0,  4, 1,6e-3,.05,16000,  400, 100,250, 200,1000, 3, 1u<<24, 240, {24, 3}, 9},
+  {"full",  10000, 384,1024, 512,256,   0, 3, 16, 1,1e-3,  0, 4000,  800,  50, 50,   0,   0,10, 1u<<23, 240, {64,16}, 9},
+  {"paper", 10000, 384,1024, 512,256,   0, 1, 16,16,   0,  0,50000, 1000, 100, 10,   0,   0,10,      0, 240, {64,16}, 9},
 };
 
 /* A variant: what it is, and what was published on it; 0 where nothing was. */
@@ -110,6 +120,7 @@ typedef struct lab_run {
     lab_path dir;
     double loss, perplexity;
     double pairs, kinds[LAB_MAX_KINDS];                     /* accuracies, 0 to 1 */
+    double glue, tasks[LAB_MAX_TASKS], one_answer[LAB_MAX_TASKS];       /* scores, mostly 0 to 1 */
     int n_points;
     lab_point *points;
 } lab_run;
@@ -132,13 +143,26 @@ typedef struct lab_row {
     size_t kv_bytes;                /* per token, of that shape */
     lab_speed speed[LAB_BATCHES];
     lab_run runs[LAB_SEEDS];
-    stats loss, perplexity, pairs;                          /* pairs in % */
+    stats loss, perplexity, pairs, glue;                    /* pairs, glue in % */
 } lab_row;
 
 typedef struct lab_text { char *data; size_t size, room; } lab_text;
 
-/* What is claimed: the training of a run. */
-typedef struct lab_item { lab_row *row; lab_run *run; int done, steps; } lab_item;     /* steps: that are counted on */
+/* A task to fine-tune on. */
+typedef struct lab_task {
+    char name[32];
+    atv_metric metric;
+    atv_task *train, *valid;
+    uint64_t hash;                  /* of all that decides its score but the model */
+} lab_task;
+
+/* What is claimed: the training of a run, or its fine-tuning on a task. */
+typedef struct lab_item {
+    lab_row *row;
+    lab_run *run;
+    int task;                       /* -1: the training */
+    int done, steps;                /* steps of training, or what lasts as long as so many, that are counted on */
+} lab_item;
 
 /* Documents one after the other, a '\n' after each; document i begins at starts[i]. */
 typedef struct lab_docs { lab_text text; size_t *starts; int n; } lab_docs;
@@ -160,13 +184,15 @@ typedef struct lab_state {
     lab_text kinds[LAB_MAX_KINDS];  /* pairs as JSON lines */
     long n_pairs;
     atv_pairs_desc pairs_desc;
+    int n_tasks;
+    lab_task tasks[LAB_MAX_TASKS];
     uint64_t train_hash, valid_hash, tokenizer_hash, pairs_hash;
     int prompt;                     /* the scale's, or what there is memory for */
     double start, speed_seconds;
     int terminal, said_width;
     double said;
     int stale;                      /* seconds: see claims.h */
-    int only_train;
+    int only_train, only_plan;
     claim own;                      /* for what needs none */
     /* the work that waits, and the workers' progress */
     pthread_mutex_t mutex;
@@ -399,10 +425,11 @@ static lab_state *lab_open(const char *program, const char *question) {
     lab->out = lab_env("OUT", "out");
     for (size_t i = 0; i < sizeof lab_scales / sizeof *lab_scales; i++)
         if (strcmp(scale, lab_scales[i].name) == 0) lab->scale = &lab_scales[i];
-    if (!lab->scale) lab_die("SCALE=%s: must be smoke, default or paper", scale);
+    if (!lab->scale) lab_die("SCALE=%s: must be smoke, default, full or paper", scale);
     if (*end || n < 0 || n > 1024) lab_die("THREADS=%s: must be 1 to 1024, or 0 for all processors", threads);
     lab->only_train = strcmp(work, "train") == 0;
-    if (*work && !lab->only_train) lab_die("WORK=%s: must be train, or empty", work);
+    lab->only_plan = strcmp(work, "plan") == 0;
+    if (*work && !lab->only_train && !lab->only_plan) lab_die("WORK=%s: must be train, plan, or empty", work);
     if (*stale_end || seconds < 1 || seconds > 1000000) lab_die("STALE=%s: must be 1 to 1000000 seconds", stale);
     lab->stale = (int)seconds;
     lab->prompt = lab->scale->prompt;
@@ -576,6 +603,75 @@ static void lab_read_pairs(lab_state *lab, const char *dir) {
     }
 }
 
+/* The file of a task, NAME.part.json or .jsonl. */
+static lab_path lab_task_path(const char *dir, const char *name, const char *part) {
+    lab_path p = lab_pathf("%s/%s.%s.json", dir, name, part);
+    return lab_exists(p.s) ? p : lab_pathf("%sl", p.s);
+}
+
+static atv_metric lab_metric(const char *task) {
+    if (strcmp(task, "cola") == 0) return ATV_METRIC_MCC;
+    return strcmp(task, "mrpc") == 0 || strcmp(task, "qqp") == 0 ? ATV_METRIC_F1 : ATV_METRIC_ACCURACY;
+}
+
+static atv_finetune_desc lab_tuning(const lab_state *lab, uint64_t seed) {
+    atv_finetune_desc desc = atv_finetune_babylm();
+    desc.max_epochs = lab->scale->glue_epochs;
+    desc.trainer.seed = seed;
+    return desc;
+}
+
+/* What a task's model is trained on. */
+static atv_data lab_task_data(const lab_state *lab, const lab_task *task) {
+    atv_data data = *atv_task_data(task->train);
+    if (lab->scale->n_glue) data.n_docs = ATVI_MIN(data.n_docs, lab->scale->n_glue);
+    return data;
+}
+
+static void lab_open_task(lab_state *lab, const char *dir, lab_task *task) {
+    static const char *const parts[] = {"train", "validation"};
+    atv_finetune_desc how = lab_tuning(lab, 0);
+    atv_task_desc desc = {0};
+    lab_path settings;
+    desc.max_length = ATVI_MIN(128, lab->scale->context);
+    task->metric = lab_metric(task->name);
+    settings = lab_pathf("%d.%d.%d %s %d %d %.17g %d %d %d %d %.17g", ATV_VERSION_MAJOR, ATV_VERSION_MINOR,
+                         ATV_VERSION_PATCH, atv_metric_name(task->metric), desc.max_length, lab->scale->n_glue,
+                         how.trainer.learning_rate, how.trainer.batch, how.max_epochs, how.eval_every, how.patience,
+                         how.min_improvement);
+    task->hash = lab_hash(LAB_HASH, settings.s, strlen(settings.s));
+    for (int i = 0; i < 2; i++) {
+        lab_path path = lab_task_path(dir, task->name, parts[i]);
+        lab_text text;
+        if (!lab_read(path.s, 0, &text)) lab_die("%s: cannot be read: %s", path.s, strerror(errno));
+        if (i == 1) desc.labels = atv_task_labels(task->train, &desc.n_labels);
+        if (atv_task_from_memory(lab->tokenizer, text.data, text.size, &desc, i ? &task->valid : &task->train) != ATV_OK)
+            lab_die("%s: %s", path.s, atv_last_error(lab->ctx));
+        task->hash = lab_hash(task->hash, text.data, text.size);
+        free(text.data);
+    }
+}
+
+static void lab_open_tasks(lab_state *lab) {
+    const char *dir = lab_env("GLUE", NULL);
+    DIR *d = dir ? opendir(dir) : NULL;
+    struct dirent *entry;
+    if (!dir) return;
+    if (!d) lab_die("GLUE=%s: cannot be read: %s", dir, strerror(errno));
+    while ((entry = readdir(d)) != NULL) {
+        const char *end = strstr(entry->d_name, ".train.json");
+        size_t size = end ? (size_t)(end - entry->d_name) : 0;
+        if (!end || (strcmp(end, ".train.json") != 0 && strcmp(end, ".train.jsonl") != 0)) continue;
+        if (lab->n_tasks == LAB_MAX_TASKS) lab_die("GLUE=%s: has more than %d tasks", dir, LAB_MAX_TASKS);
+        if (size >= sizeof lab->tasks[0].name) lab_die("GLUE: %s: the name is too long", entry->d_name);
+        memcpy(lab->tasks[lab->n_tasks++].name, entry->d_name, size);
+    }
+    closedir(d);
+    if (!lab->n_tasks) lab_die("GLUE=%s: has no NAME.train.json", dir);
+    qsort(lab->tasks, (size_t)lab->n_tasks, sizeof *lab->tasks, lab_compare_names);     /* a task begins with its name */
+    for (int i = 0; i < lab->n_tasks; i++) lab_open_task(lab, dir, &lab->tasks[i]);
+}
+
 static void lab_open_data(lab_state *lab) {
     const lab_scale *scale = lab->scale;
     const char *pairs = lab_env("PAIRS", NULL);
@@ -605,8 +701,9 @@ static void lab_open_data(lab_state *lab) {
     free(train.starts);
     free(valid.text.data);
     free(valid.starts);
-    lab->steps = scale->steps ? scale->steps : (n_train + per_step - 1) / per_step;
+    lab->steps = scale->steps ? scale->steps : (int)(((int64_t)scale->epochs * n_train + per_step - 1) / per_step);
 
+    lab_open_tasks(lab);
     if (pairs) lab_read_pairs(lab, pairs);
     else if (!lab->data) lab_make_pairs(lab);
     lab->pairs_hash = LAB_HASH;
@@ -644,7 +741,7 @@ static atv_trainer_desc lab_recipe(const lab_state *lab, int seed) {
     recipe.total_steps = lab->steps;
     recipe.max_length = lab->scale->context;
     recipe.seed = (uint64_t)seed;
-    if (lab->scale->steps == 0) return recipe;              /* one epoch: the published recipe as it is */
+    if (lab->scale->learning_rate == 0) return recipe;
     recipe.batch = lab->scale->batch;
     recipe.accumulate = lab->scale->accumulate;
     recipe.has_learning_rate = 1;
@@ -717,6 +814,23 @@ static double lab_json_number(const char *json, const char *key) {
 }
 
 static lab_path lab_result(const lab_run *run) { return lab_pathf("%s/result.json", run->dir.s); }
+
+/* What is there when an item is done. */
+static lab_path lab_item_result(const lab_state *lab, const lab_item *item) {
+    const lab_task *task = &lab->tasks[ATVI_MAX(0, item->task)];
+    if (item->task < 0) return lab_result(item->run);
+    return lab_pathf("%s/glue-%s-%016llx.json", item->run->dir.s, task->name, (unsigned long long)task->hash);
+}
+
+static void lab_read_score(const lab_state *lab, const lab_item *item) {
+    lab_path path = lab_item_result(lab, item);
+    lab_text text;
+    if (!lab_read(path.s, 0, &text)) lab_die("%s: cannot be read: %s", path.s, strerror(errno));
+    item->run->tasks[item->task] = lab_json_number(text.data, "score");
+    item->run->one_answer[item->task] = lab_json_number(text.data, "one_answer");
+    item->run->glue += item->run->tasks[item->task] / lab->n_tasks;
+    free(text.data);
+}
 
 static void lab_read_result(const lab_state *lab, lab_run *run) {
     lab_text text;
@@ -895,9 +1009,66 @@ static void lab_train(lab_worker *worker, lab_item *item) {
     pthread_mutex_unlock(&lab->mutex);
 }
 
+static int lab_on_tuning_step(void *user, const atv_step *step) {
+    lab_worker *worker = (lab_worker *)user;
+    int lost;
+    (void)step;
+    pthread_mutex_lock(&worker->lab->mutex);
+    lost = worker->lost;
+    pthread_mutex_unlock(&worker->lab->mutex);
+    return lost;
+}
+
+/* Fine-tunes a run's model on a task: from its start, as it takes but minutes. */
+static void lab_tune(lab_worker *worker, lab_item *item) {
+    lab_state *lab = worker->lab;
+    atv_ctx *ctx = worker->ctx;
+    const lab_task *task = &lab->tasks[item->task];
+    lab_path path = lab_item_result(lab, item), line;
+    atv_data data = lab_task_data(lab, task);
+    atv_finetune_desc how = lab_tuning(lab, (uint64_t)item->run->seed);
+    atv_finetune_result tuned;
+    atv_model *trained, *model;
+    atv_result result;
+    lab_text text = {0};
+    double start = lab_now(), score, one_answer;
+    int n_labels, written = 0;
+
+    how.on_step = lab_on_tuning_step;
+    how.user = worker;
+    atv_task_labels(task->train, &n_labels);
+    lab_check(ctx, atv_model_load(ctx, item->run->dir.s, &trained));
+    lab_check(ctx, atv_model_classifier(trained, n_labels, (uint64_t)item->run->seed, &model));
+    atv_model_destroy(trained);
+    result = atv_finetune(model, &data, atv_task_data(task->valid), &how, &tuned);
+    if (claim_owned(&worker->own)) {
+        lab_check(ctx, result);
+        score = atv_metrics_get(&tuned.best.metrics, task->metric);
+        one_answer = atv_metrics_get(&tuned.best.baseline, task->metric);
+        lab_print(&text, "{\n  \"task\": \"%s\",\n  \"metric\": \"%s\",\n", task->name, atv_metric_name(task->metric));
+        lab_print(&text, "  \"score\": %.17g,\n  \"one_answer\": %.17g,\n", score, one_answer);
+        lab_print(&text, "  \"correct\": %lld,\n  \"examples\": %lld,\n", (long long)tuned.best.metrics.correct,
+                  (long long)tuned.best.metrics.n);
+        lab_print(&text, "  \"accuracy\": %.17g,\n  \"f1\": %.17g,\n  \"mcc\": %.17g,\n", tuned.best.metrics.accuracy,
+                  tuned.best.metrics.f1, tuned.best.metrics.mcc);
+        lab_print(&text, "  \"epoch\": %.17g\n}\n", tuned.best.epoch);
+        written = lab_write(&worker->own, path.s, &text);
+    }
+    atv_model_destroy(model);
+    if (!written) return;
+    pthread_mutex_lock(&lab->mutex);
+    lab->steps_done += item->steps;
+    item->steps = 0;
+    line = lab_pathf("  %-18s seed %d   %s %s %.1f %% (one answer for all %.1f)   %s", item->row->label, item->run->seed,
+                     task->name, atv_metric_name(task->metric), 100 * score, 100 * one_answer,
+                     lab_duration(lab_now() - start).s);
+    lab_say(lab, line.s, 1);
+    pthread_mutex_unlock(&lab->mutex);
+}
+
 /* Whether an item's result is there, whoever wrote it; counts it once. */
 static int lab_is_done(lab_state *lab, lab_item *item) {
-    int there = lab_exists(lab_result(item->run).s), done;
+    int there = lab_exists(lab_item_result(lab, item).s), done;
     pthread_mutex_lock(&lab->mutex);
     if (there && !item->done) {
         item->done = 1;
@@ -910,6 +1081,13 @@ static int lab_is_done(lab_state *lab, lab_item *item) {
     return done;
 }
 
+/* Of the claim files' names. */
+static lab_path lab_claim_base(const lab_state *lab, const lab_item *item) {
+    lab_path p = item->task < 0 ? lab_pathf("%s/claim", item->run->dir.s) : lab_item_result(lab, item);
+    if (item->task >= 0) strcpy(strrchr(p.s, '.'), ".claim");
+    return p;
+}
+
 /* Until something changes in this process, or the seconds are over; the mutex is locked. */
 static void lab_wait(lab_state *lab, int seconds) {
     struct timespec until;
@@ -918,8 +1096,8 @@ static void lab_wait(lab_state *lab, int seconds) {
     pthread_cond_timedwait(&lab->changed, &lab->mutex, &until);
 }
 
-/* Does what is there to do and nobody else has: all variants of a seed, then the next seed. Then waits for what others do,
-   in case they die; who only trains need not. */
+/* Does what is there to do and nobody else has: all variants of a seed, then the next seed, then the tasks. Then waits for
+   what others do, in case they die; who only trains need not. */
 static void *lab_work(void *user) {
     lab_worker *worker = (lab_worker *)user;
     lab_state *lab = worker->lab;
@@ -929,7 +1107,8 @@ static void *lab_work(void *user) {
             pthread_mutex_lock(&lab->mutex);
             busy = 0;
             for (int i = 0; i < lab->n_workers; i++) busy |= lab->workers[i].own.generation > 0;
-            if (!busy) lab_say(lab, lab_pathf("  waiting for %d of %d runs, which others train", left, lab->n_left).s, 0);
+            if (!busy) lab_say(lab, lab_pathf("  waiting for %d of %d runs and tasks, which others do", left,
+                                              lab->n_left).s, 0);
             lab_wait(lab, 1);
             pthread_mutex_unlock(&lab->mutex);
         }
@@ -941,7 +1120,8 @@ static void *lab_work(void *user) {
             if (lab_is_done(lab, item)) continue;
             left++;
             lab_make_dir(item->run->dir.s);
-            took = claim_take(&own, lab_pathf("%s/claim", item->run->dir.s).s, lab->stale);
+            if (item->task >= 0 && !lab_exists(lab_result(item->run).s)) continue;      /* there is no model yet */
+            took = claim_take(&own, lab_claim_base(lab, item).s, lab->stale);
             if (took < 0) lab_die("%s: cannot be claimed: %s", item->run->dir.s, strerror(errno));
             if (!took) continue;
             taken++;
@@ -949,7 +1129,10 @@ static void *lab_work(void *user) {
             worker->own = own;
             worker->lost = 0;
             pthread_mutex_unlock(&lab->mutex);
-            if (!lab_is_done(lab, item)) lab_train(worker, item);       /* it may be since we looked */
+            if (!lab_is_done(lab, item)) {                  /* it may be since we looked */
+                if (item->task < 0) lab_train(worker, item);
+                else lab_tune(worker, item);
+            }
             pthread_mutex_lock(&lab->mutex);
             worker->own.generation = 0;
             pthread_mutex_unlock(&lab->mutex);
@@ -1243,13 +1426,16 @@ static void lab_plan(lab_state *lab, lab_row *rows, int n) {
     const atv_config *config = &rows[0].config;
     double weights = (double)config->hidden_size * (config->vocab_size + 8 * config->hidden_size + 4 * s->ffn_base);
     double per_token, step, evaluation, timed = 0;
-    int begun = 0;
+    double training, tuning = 0;
+    int begun = 0, trained = 0, tuned = 0;
     for (int i = 0; i < lab->n_items; i++) {
         lab_item *item = &lab->items[i];
         lab_run *run = item->run;
-        item->done = lab_exists(lab_result(run).s);
+        item->done = lab_exists(lab_item_result(lab, item).s);
         if (item->done) continue;
         lab->n_left++;
+        if (item->task >= 0) { tuned++; continue; }
+        trained++;
         item->steps = lab->steps;
         if (lab_exists(lab_checkpoint(run).s)) {
             begun++;
@@ -1268,27 +1454,58 @@ static void lab_plan(lab_state *lab, lab_row *rows, int n) {
            config->vocab_size, config->hidden_size, s->context, s->window, s->ffn_base, lab->steps,
            s->batch * s->accumulate);
     printf("  runs      %d variants x %d seeds = %d: %d finished already, %d to go on with, %d to begin\n", n, LAB_SEEDS,
-           n * LAB_SEEDS, n * LAB_SEEDS - lab->n_left, begun, lab->n_left - begun);
+           n * LAB_SEEDS, n * LAB_SEEDS - trained, begun, trained - begun);
+    if (lab->n_tasks) {
+        printf("  tasks     ");
+        for (int i = 0; i < lab->n_tasks; i++) {
+            atv_data data = lab_task_data(lab, &lab->tasks[i]);
+            printf("%s%s (%s, %d examples)", i ? ", " : "", lab->tasks[i].name, atv_metric_name(lab->tasks[i].metric),
+                   data.n_docs);
+        }
+        printf(", at most %d epochs; %d of %d to fine-tune\n", s->glue_epochs, tuned, n * LAB_SEEDS * lab->n_tasks);
+    }
     if (!lab->only_train)
         printf("  speed     of the published shape, V 10000, C 384, L 2, with 16 and with 512 sequences\n");
     fflush(stdout);
 
     /* A forward pass takes a third of training on the same tokens, a larger shape longer in the measure of its weights. */
+    training = lab->steps_left;
     per_token = lab_seconds_per_token(lab, &rows[0]) / lab->n_threads;
     step = (double)lab->train_tokens / lab->train.n_docs * s->batch * s->accumulate * per_token;
     evaluation = (double)lab->valid_tokens / lab->valid.n_docs * s->n_curve * lab->steps / s->every;
     evaluation = (evaluation + (double)lab->valid_tokens + 60.0 * (double)lab->n_pairs) * per_token / 3;
+    for (int i = 0; i < lab->n_items; i++) {                /* a classifier has no logits of a vocabulary */
+        lab_item *item = &lab->items[i];
+        double tokens = 0;
+        atv_data data;
+        if (item->done || item->task < 0) continue;
+        data = lab_task_data(lab, &lab->tasks[item->task]);
+        for (int k = 0; k < data.n_docs; k++) tokens += data.lengths[k];
+        tokens *= s->glue_epochs * (1 - (double)config->hidden_size * config->vocab_size / weights);
+        item->steps = (int)(tokens * per_token / step + 1);
+        lab->steps_left += item->steps;
+        tuning += item->steps * step;
+    }
     for (int w = 0; w < LAB_BATCHES; w++) timed += 2.0 * (n - 1) * s->rounds * lab_batches[w] * (s->tokens[w] + 0.5);
     lab->speed_seconds = 0.5 * n + timed * 1.5 * 6.6e6 / weights * per_token / 3;
-    printf("  estimate  %s to train at %.1f k tokens/s", lab_duration(lab->steps_left * step + lab->n_left * evaluation).s,
+    printf("  estimate  %s to train at %.1f k tokens/s", lab_duration(training * step + trained * evaluation).s,
            1e-3 / per_token);
+    if (lab->n_tasks) printf(", %s to fine-tune", lab_duration(tuning).s);
     if (!lab->only_train) printf(", %s to time", lab_duration(lab->speed_seconds).s);
     printf(" (%d threads, %s%s); cut off, it goes on where it was\n", lab->n_threads, lab->isa,
            lab->only_train ? ", this worker alone" : "");
+    if (lab->only_plan) {
+        for (int i = 0; i < lab->n_items; i++) {
+            const lab_item *item = &lab->items[i];
+            if (!item->done) printf("plan %s %.1f\n", lab_item_result(lab, item).s,
+                                    item->steps * step + (item->task < 0 ? evaluation : 0));
+        }
+        printf("plan %s:timing %.1f\n", lab->program, lab->speed_seconds);
+    }
     fflush(stdout);
 }
 
-/* 0: with WORK=train, which ends here. */
+/* 0: with WORK, which ends here. */
 static int lab_measure(lab_state *lab, const lab_variant *variants, int n, lab_row *rows) {
     memset(rows, 0, (size_t)n * sizeof *rows);
     lab_open_data(lab);
@@ -1313,26 +1530,33 @@ static int lab_measure(lab_state *lab, const lab_variant *variants, int n, lab_r
             free(settings.data);
         }
     }
-    lab->items = (lab_item *)lab_alloc((size_t)n * LAB_SEEDS, sizeof *lab->items);
-    for (int k = 0; k < LAB_SEEDS; k++) for (int i = 0; i < n; i++) {
-        lab_item *item = &lab->items[lab->n_items++];
-        item->row = &rows[i];
-        item->run = &rows[i].runs[k];
-    }
+    lab->items = (lab_item *)lab_alloc((size_t)n * LAB_SEEDS * (1 + (size_t)lab->n_tasks), sizeof *lab->items);
+    for (int pass = 0; pass < 2; pass++)
+        for (int k = 0; k < LAB_SEEDS; k++) for (int i = 0; i < n; i++)
+            for (int j = pass - 1; j < (pass ? lab->n_tasks : 0); j++) {
+                lab_item *item = &lab->items[lab->n_items++];
+                item->row = &rows[i];
+                item->run = &rows[i].runs[k];
+                item->task = j;
+            }
     lab_plan(lab, rows, n);
+    if (lab->only_plan) return 0;
     lab_work_all(lab);
     if (lab->only_train) return 0;
+    for (int i = 0; i < lab->n_items; i++) if (lab->items[i].task >= 0) lab_read_score(lab, &lab->items[i]);
     for (int i = 0; i < n; i++) {
-        double loss[LAB_SEEDS], perplexity[LAB_SEEDS], pairs[LAB_SEEDS];
+        double loss[LAB_SEEDS], perplexity[LAB_SEEDS], pairs[LAB_SEEDS], glue[LAB_SEEDS];
         for (int k = 0; k < LAB_SEEDS; k++) {
             lab_read_result(lab, &rows[i].runs[k]);
             loss[k] = rows[i].runs[k].loss;
             perplexity[k] = rows[i].runs[k].perplexity;
             pairs[k] = 100 * rows[i].runs[k].pairs;
+            glue[k] = 100 * rows[i].runs[k].glue;
         }
         rows[i].loss = stats_of(loss, LAB_SEEDS);
         rows[i].perplexity = stats_of(perplexity, LAB_SEEDS);
         rows[i].pairs = stats_of(pairs, LAB_SEEDS);
+        rows[i].glue = stats_of(glue, LAB_SEEDS);
     }
     lab_time(lab, rows, n);
     return 1;
@@ -1347,19 +1571,29 @@ static lab_path lab_published(double x, int decimals) {
 
 static void lab_table(const lab_state *lab, const lab_row *rows, int n) {
     const lab_scale *s = lab->scale;
+    double one_answer = 0;
+    int glue = lab->n_tasks ? 29 : 0;                       /* width */
 
+    for (int i = 0; i < lab->n_tasks; i++) one_answer += rows[0].runs[0].one_answer[i];
     printf("\nQuality: V %d, C %d, T %d, L 2, %d steps of %d documents. Mean ± sd (min..max) of n = %d seeds.\n",
            atv_tokenizer_vocab_size(lab->tokenizer), s->hidden_size, s->context, lab->steps, s->batch * s->accumulate,
            LAB_SEEDS);
-    printf("%-18s   %-29s   %10s   %-26s   %15s\n", "", "held-out loss", "perplexity", "minimal pairs right, %",
-           "published, %");
-    printf("%-18s   %-29s   %10s   %-26s   %8s%7s\n", "", "", "", "", "BLiMP", "GLUE");
+    if (lab->n_tasks) {
+        printf("Trained on %d stories. GLUE: mean of", lab->train.n_docs);
+        for (int i = 0; i < lab->n_tasks; i++)
+            printf("%s %s (%s)", i ? "," : "", lab->tasks[i].name, atv_metric_name(lab->tasks[i].metric));
+        printf(", fine-tuned; one answer for all examples would reach %.1f %%.\n", 100 * one_answer / lab->n_tasks);
+    }
+    printf("%-18s   %-29s   %10s   %-26s   %-*s%15s\n", "", "held-out loss", "perplexity", "minimal pairs right, %", glue,
+           glue ? "GLUE, %" : "", "published, %");
+    printf("%-18s   %-29s   %10s   %-26s   %-*s%8s%7s\n", "", "", "", "", glue, "", "BLiMP", "GLUE");
     for (int i = 0; i < n; i++) {
         const lab_row *r = &rows[i];
         printf("%-18s   %.4f ± %.4f (%.3f..%.3f)   %10.2f   ", r->label, r->loss.mean, r->loss.sd, r->loss.min,
                r->loss.max, r->perplexity.mean);
         if (lab->n_kinds) printf("%5.1f ± %4.1f (%4.1f..%5.1f)   ", r->pairs.mean, r->pairs.sd, r->pairs.min, r->pairs.max);
         else printf("%-26s   ", "-");
+        if (lab->n_tasks) printf("%5.1f ± %4.1f (%4.1f..%5.1f)   ", r->glue.mean, r->glue.sd, r->glue.min, r->glue.max);
         printf("%8s%7s\n", lab_published(r->variant->pub_blimp, 1).s, lab_published(r->variant->pub_glue, 1).s);
     }
 
@@ -1391,12 +1625,14 @@ static lab_path lab_difference(const double *base, const double *own, int decima
 
 /* What one variant saves against another and what it pays for that, turn by turn and seed by seed. */
 static void lab_reading(const lab_state *lab, const lab_row *row, const lab_row *base) {
-    double loss[2][LAB_SEEDS], pairs[2][LAB_SEEDS];
+    double loss[2][LAB_SEEDS], pairs[2][LAB_SEEDS], glue[2][LAB_SEEDS];
     for (int k = 0; k < LAB_SEEDS; k++) {
         loss[0][k] = base->runs[k].loss;
         loss[1][k] = row->runs[k].loss;
         pairs[0][k] = 100 * base->runs[k].pairs;
         pairs[1][k] = 100 * row->runs[k].pairs;
+        glue[0][k] = 100 * base->runs[k].glue;
+        glue[1][k] = 100 * row->runs[k].glue;
     }
     printf("%s against %s: %.3g %% of the cache", row->label, base->label,
            100.0 * (double)row->kv_bytes / (double)base->kv_bytes);
@@ -1408,6 +1644,7 @@ static void lab_reading(const lab_state *lab, const lab_row *row, const lab_row 
     }
     printf("; loss %s", lab_difference(loss[0], loss[1], 3, "").s);
     if (lab->n_kinds) printf("; pairs %s", lab_difference(pairs[0], pairs[1], 1, " points").s);
+    if (lab->n_tasks) printf("; GLUE %s", lab_difference(glue[0], glue[1], 1, " points").s);
     printf(".\n");
 }
 
@@ -1437,13 +1674,13 @@ static lab_path lab_processor(void) {
 
 /* settings.csv. OUT holds one experiment: tables there of another text, model or recipe are removed. */
 static void lab_save_settings(lab_state *lab) {
-    static const char *const tables[] = {"rq1_1", "rq1_2", "rq2", "rq3", "curves", "pairs"};
+    static const char *const tables[] = {"rq1_1", "rq1_2", "rq2", "rq3", "curves", "pairs", "glue", "samples"};
     static const lab_variant none = {ATV_MHA, 8, 1, 1, 0, 0, 0, 0, 0};
     const lab_scale *s = lab->scale;
     atv_config config = lab_config(lab, &none);
     atv_trainer_desc recipe = lab_recipe(lab, 0);
     lab_text json = lab_settings_json(lab, &config, &recipe), t = {0}, old;
-    lab_path path = lab_pathf("%s/settings.csv", lab->out);
+    lab_path path = lab_pathf("%s/settings.csv", lab->out), tasks = lab_pathf("%s", "");
     struct utsname machine;
     time_t now = time(NULL);
     char date[32];
@@ -1464,9 +1701,12 @@ static void lab_save_settings(lab_state *lab) {
     lab_setting(&t, "scale", s->name);
     lab_setting(&t, "data", lab->data ? lab->data : "stories of examples/stories.h");
     lab_number(&t, "documents", lab->train.n_docs);
+    lab_number(&t, "trained_stories", lab->train.n_docs);
     lab_number(&t, "tokens", (double)lab->train_tokens);
     lab_number(&t, "held_out_documents", lab->valid.n_docs);
     lab_number(&t, "pairs", (double)lab->n_pairs);
+    for (int i = 0; i < lab->n_tasks; i++) tasks = lab_pathf("%s%s%s", tasks.s, i ? " " : "", lab->tasks[i].name);
+    lab_setting(&t, "glue_tasks", tasks.s);
     lab_setting(&t, "tokenizer", lab_env("TOKENIZER", "trained on the text"));
     lab_number(&t, "V", config.vocab_size);
     lab_number(&t, "C", config.hidden_size);
@@ -1517,9 +1757,62 @@ static void lab_list(lab_text *text, const double *x, int n) {
     for (int i = 0; i < n; i++) lab_print(text, "%s%.9g", i ? " " : "", x[i]);
 }
 
+static int lab_on_token(void *user, int prompt, int32_t token, float logprob) {
+    (void)prompt;
+    (void)logprob;
+    lab_add((lab_text *)user, (const char *)&token, sizeof token);
+    return 0;
+}
+
+/* What a run's model tells, on one line: the same beginning and the same luck for all. */
+static lab_text lab_sample(lab_state *lab, const lab_run *run) {
+    static const char opening[] = "Once upon a time";
+    atv_decoder_desc desc = {0};
+    atv_decode_input prompt = {0, NULL, 0};
+    atv_generate_desc how;
+    lab_text ids = {0}, text = {0};
+    int32_t first[sizeof opening + 1];
+    const int32_t *told;
+    atv_model *model;
+    atv_decoder *decoder;
+    size_t n, size;
+    memset(&how, 0, sizeof how);
+    if (lab->bos >= 0) lab_add(&ids, (const char *)&lab->bos, sizeof *first);
+    lab_check(lab->ctx, atv_tokenizer_encode(lab->tokenizer, opening, sizeof opening - 1, first, sizeof opening, &n));
+    lab_add(&ids, (const char *)first, n * sizeof *first);
+    memcpy(first, ids.data, ids.size);
+    prompt.ids = first;
+    prompt.n_ids = (int)(ids.size / sizeof *first);
+    how.sampling.do_sample = 1;
+    how.sampling.temperature = 0.8;
+    how.sampling.top_k = 40;
+    how.seed = 1;
+    how.max_new_tokens = ATVI_MIN(60, lab->scale->context - prompt.n_ids);
+    how.stop_tokens = &lab->eos;
+    how.n_stop_tokens = lab->eos >= 0;
+    how.on_token = lab_on_token;
+    how.user = &ids;
+    desc.n_seq = 1;
+    lab_check(lab->ctx, atv_model_load(lab->ctx, run->dir.s, &model));
+    lab_check(lab->ctx, atv_decoder_create(model, &desc, &decoder));
+    lab_check(lab->ctx, atv_generate(decoder, &how, &prompt, 1));
+    n = ids.size / sizeof *first;
+    told = (const int32_t *)(const void *)ids.data;
+    lab_check(lab->ctx, atv_tokenizer_decode(lab->tokenizer, told, n, 1, NULL, 0, &size));
+    text.data = (char *)lab_alloc(size + 1, 1);
+    lab_check(lab->ctx, atv_tokenizer_decode(lab->tokenizer, told, n, 1, text.data, size, &size));
+    for (char *s = text.data; *s; s++) if (*s == '\n' || *s == '\r') *s = ' ';
+    text.size = size;
+    atv_decoder_destroy(decoder);
+    atv_model_destroy(model);
+    free(ids.data);
+    return text;
+}
+
 static void lab_save(lab_state *lab, const lab_row *rows, int n) {
     lab_path path = lab_pathf("%s/%s.csv", lab->out, lab->program), curves = lab_pathf("%s/curves.csv", lab->out);
-    lab_path pairs = lab_pathf("%s/pairs.csv", lab->out);
+    lab_path pairs = lab_pathf("%s/pairs.csv", lab->out), glue = lab_pathf("%s/glue.csv", lab->out);
+    lab_path samples = lab_pathf("%s/samples.csv", lab->out);
     const lab_scale *s = lab->scale;
     lab_text t = {0};
     int has_pairs = lab->n_kinds > 0;
@@ -1530,11 +1823,11 @@ static void lab_save(lab_state *lab, const lab_row *rows, int n) {
                   "pub_ffn,pub_blimp,pub_glue,pub_us_b16,pub_us_b512,loss_min,loss_max,pairs_min,pairs_max,"
                   "limit_us_b16,limit_us_b512,limit_attention_us_b16,limit_attention_us_b512,ratio_b16,ratio_b16_lo,"
                   "ratio_b16_hi,ratio_b512,ratio_b512_lo,ratio_b512_hi,limit_ratio_b16,limit_ratio_b512,"
-                  "loss_seeds,pairs_seeds,ratio_b16_turns,ratio_b512_turns\n");
+                  "loss_seeds,pairs_seeds,ratio_b16_turns,ratio_b512_turns,glue_mean,glue_sd,glue_seeds\n");
     for (int i = 0; i < n; i++) {
         const lab_row *r = &rows[i];
         const lab_variant *v = r->variant;
-        double loss[LAB_SEEDS], score[LAB_SEEDS];
+        double loss[LAB_SEEDS], score[LAB_SEEDS], tasks[LAB_SEEDS];
         lab_print(&t, "%s,%s,", lab->program, r->id);
         lab_csv_string(&t, r->label);
         lab_print(&t, ",%d,%d,%d,%d,%g,%g,%ld,%lu,%d", r->shape.num_heads, r->shape.num_key_value_heads, r->shape.kqv_size,
@@ -1553,6 +1846,7 @@ static void lab_save(lab_state *lab, const lab_row *rows, int n) {
         for (int k = 0; k < LAB_SEEDS; k++) {
             loss[k] = r->runs[k].loss;
             score[k] = 100 * r->runs[k].pairs;
+            tasks[k] = 100 * r->runs[k].glue;
         }
         for (int w = 0; w < LAB_BATCHES; w++) lab_field(&t, r->speed[w].us.limit, 1);
         for (int w = 0; w < LAB_BATCHES; w++) lab_field(&t, r->speed[w].us.attention, 1);
@@ -1568,6 +1862,9 @@ static void lab_save(lab_state *lab, const lab_row *rows, int n) {
             for (int k = 0; k < s->rounds; k++) ratios[k] = r->speed[w].ratios[k].took;
             lab_list(&t, ratios, s->rounds);
         }
+        lab_field(&t, r->glue.mean, lab->n_tasks > 0);
+        lab_field(&t, r->glue.sd, lab->n_tasks > 0);
+        lab_list(&t, tasks, lab->n_tasks ? LAB_SEEDS : 0);
         lab_print(&t, "\n");
     }
     lab_write(&lab->own, path.s, &t);
@@ -1588,13 +1885,36 @@ static void lab_save(lab_state *lab, const lab_row *rows, int n) {
         lab_print(&t, ",%.9g\n", rows[i].runs[k].kinds[j]);
     }
     lab_write(&lab->own, pairs.s, &t);
-    printf("Wrote %s, curves.csv, pairs.csv and settings.csv beside it.\n", path.s);
+
+    t = lab_other_lines(glue.s, "variant,seed,task,metric,score,majority", rows, n);
+    for (int i = 0; i < n; i++) for (int k = 0; k < LAB_SEEDS; k++) for (int j = 0; j < lab->n_tasks; j++)
+        lab_print(&t, "%s,%d,%s,%s,%.9g,%.9g\n", rows[i].id, rows[i].runs[k].seed, lab->tasks[j].name,
+                  atv_metric_name(lab->tasks[j].metric), 100 * rows[i].runs[k].tasks[j],
+                  100 * rows[i].runs[k].one_answer[j]);
+    lab_write(&lab->own, glue.s, &t);
+
+    t = lab_other_lines(samples.s, "variant,label,seed,text", rows, n);
+    for (int i = 0; i < n; i++) {
+        lab_text sample = lab_sample(lab, &rows[i].runs[0]);
+        lab_print(&t, "%s,", rows[i].id);
+        lab_csv_string(&t, rows[i].label);
+        lab_print(&t, ",%d,", rows[i].runs[0].seed);
+        lab_csv_string(&t, sample.data);
+        lab_print(&t, "\n");
+        free(sample.data);
+    }
+    lab_write(&lab->own, samples.s, &t);
+    printf("Wrote %s; curves, pairs, glue, samples and settings.csv beside it.\n", path.s);
 }
 
 static void lab_close(lab_state *lab, lab_row *rows, int n) {
     printf("%s took %s.\n\n", lab->program, lab_duration(lab_now() - lab->start).s);
     for (int i = 0; i < n; i++) for (int k = 0; k < LAB_SEEDS; k++) free(rows[i].runs[k].points);
     for (int i = 0; i < lab->n_kinds; i++) free(lab->kinds[i].data);
+    for (int i = 0; i < lab->n_tasks; i++) {
+        atv_task_destroy(lab->tasks[i].train);
+        atv_task_destroy(lab->tasks[i].valid);
+    }
     free((int32_t *)(uintptr_t)lab->train.ids);
     free((int *)(uintptr_t)lab->train.lengths);
     free((int32_t *)(uintptr_t)lab->valid.ids);

@@ -4,10 +4,10 @@
  *          step does no less arithmetic, and the gain is in large batches, where memory has to bring the cache.
  * Command  mkdir -p build && cc -O2 -o build/rq1_1 examples/rq1_1_group_ratio.c -lm -lpthread && build/rq1_1
  * Prints   quality and speed of GQA with 1, .75, .5, .25 and .125 of 8 key/value heads, the limits of this machine and the
- *          published figures beside them. Writes out/rq1_1.csv, curves.csv, pairs.csv, settings.csv.
+ *          published figures beside them. Writes out/rq1_1.csv, curves, pairs, glue, samples and settings.csv.
  * Takes    about 3 minutes on two cores; its training runs (in out/runs) are found again next time. SCALE=smoke: seconds.
  *
- * lab.h has the settings (SCALE, DATA, TOKENIZER, PAIRS, OUT, THREADS) and how quality and speed are measured. */
+ * lab.h has the settings (SCALE, DATA, TOKENIZER, PAIRS, GLUE, OUT, THREADS) and how quality and speed are measured. */
 #include "lab.h"
 
 /* GQA with 6, 4, 2 and 1 key/value heads for 8 query heads; with 6 the groups are uneven: 2 2 1 1 1 1. */

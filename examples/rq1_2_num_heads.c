@@ -4,10 +4,10 @@
  *          quality against MHA with as many heads the same, and does the number of heads itself matter more?
  * Command  mkdir -p build && cc -O2 -o build/rq1_2 examples/rq1_2_num_heads.c -lm -lpthread && build/rq1_2
  * Prints   quality and speed of MHA and of GQA .75 with 4, 8 and 16 heads, the limits of this machine and the published
- *          figures beside them. Writes out/rq1_2.csv, curves.csv, pairs.csv, settings.csv.
+ *          figures beside them. Writes out/rq1_2.csv, curves, pairs, glue, samples and settings.csv.
  * Takes    two to three minutes on two cores after rq1_1, whose runs of MHA and GQA .75 it finds; SCALE=smoke seconds.
  *
- * lab.h has the settings (SCALE, DATA, TOKENIZER, PAIRS, OUT, THREADS) and how quality and speed are measured. */
+ * lab.h has the settings (SCALE, DATA, TOKENIZER, PAIRS, GLUE, OUT, THREADS) and how quality and speed are measured. */
 #include "lab.h"
 
 /* The FFN width does not depend on the number of heads: G D stays three quarters of C. Nothing was published on speed. */

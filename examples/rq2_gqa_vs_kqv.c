@@ -5,10 +5,10 @@
  *          better?
  * Command  mkdir -p build && cc -O2 -o build/rq2 examples/rq2_gqa_vs_kqv.c -lm -lpthread && build/rq2
  * Prints   quality and speed of MHA and of GQA and KQV at .75, .5, .25 and .125, the limits of this machine and the
- *          published figures beside them. Writes out/rq2.csv, curves.csv, pairs.csv, settings.csv.
+ *          published figures beside them. Writes out/rq2.csv, curves, pairs, glue, samples and settings.csv.
  * Takes    about 3 minutes on two cores after rq1_1, whose runs of MHA and GQA it finds; SCALE=smoke seconds.
  *
- * lab.h has the settings (SCALE, DATA, TOKENIZER, PAIRS, OUT, THREADS) and how quality and speed are measured. */
+ * lab.h has the settings (SCALE, DATA, TOKENIZER, PAIRS, GLUE, OUT, THREADS) and how quality and speed are measured. */
 #include "lab.h"
 
 /* A proportion's two ways stand side by side. At .125 KQV's heads are 6 wide in the published shape. */

@@ -4,10 +4,10 @@
  *          (COMBINED .5/.5: 4 key/value heads, all heads half as wide). Which of the three costs least?
  * Command  mkdir -p build && cc -O2 -o build/rq3 examples/rq3_combined.c -lm -lpthread && build/rq3
  * Prints   quality and speed of the three and of MHA, the limits of this machine and the published figures beside them.
- *          Writes out/rq3.csv, curves.csv, pairs.csv, settings.csv.
+ *          Writes out/rq3.csv, curves, pairs, glue, samples and settings.csv.
  * Takes    about a minute on two cores after the other programs, whose runs it finds; SCALE=smoke seconds.
  *
- * lab.h has the settings (SCALE, DATA, TOKENIZER, PAIRS, OUT, THREADS) and how quality and speed are measured. */
+ * lab.h has the settings (SCALE, DATA, TOKENIZER, PAIRS, GLUE, OUT, THREADS) and how quality and speed are measured. */
 #include "lab.h"
 
 static const lab_variant variants[] = {

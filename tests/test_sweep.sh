@@ -8,29 +8,34 @@ bin=$(cd "$(dirname "${1:?the program to test}")" && pwd)/$(basename "$1")
 t=$(mktemp -d)
 workers=
 trap 'for p in $workers; do kill -9 $p 2> /dev/null; done; rm -rf "$t"' EXIT
-passed=0 failed=0 runs=12
+passed=0 failed=0 runs=12 pieces=24         # each run is trained, and fine-tuned on a task
 kills=${KILLS:-20}
 
 result() { if [ "$1" -eq 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAIL $2"; fi; }
 worker() {      # worker OUT STALE LOG: in the background; its process is $!
-    OUT=$t/$1 STALE=$2 THREADS=1 WORK=train SCALE=smoke DATA='' PAIRS='' GLUE='' TOKENIZER='' "$bin" >> "$t/$3" 2>&1 &
+    OUT=$t/$1 STALE=$2 THREADS=1 WORK=train SCALE=smoke DATA='' PAIRS='' GLUE="$t" TOKENIZER='' "$bin" >> "$t/$3" 2>&1 &
     workers="$workers $!"
 }
+for part in train validation; do
+    for i in $(seq 24); do echo "{\"sentence\": \"The $part cat saw $i dogs.\", \"label\": $((i % 2))}"; done > "$t/parity.$part.json"
+done
+results() { find "$t/$1/runs" -name result.json -o -name 'glue-parity-*.json' | wc -l; }
 random() { od -An -N2 -tu2 /dev/urandom | tr -d ' '; }
 
 # What must hold of a sweep that is done: held WHAT OUT MOST_CLAIMS
 held() {
     for dir in "$t"/alone/runs/*; do
         dir2=$t/$2/runs/$(basename "$dir")
-        for file in result.json model.safetensors config.json curve.csv settings.json tokenizer.json; do
+        for file in result.json model.safetensors config.json curve.csv settings.json tokenizer.json \
+            $(cd "$dir" && echo glue-parity-*.json); do
             cmp -s "$dir/$file" "$dir2/$file"
             result $? "$1: $dir2/$file is not what one process writes"
         done
     done
-    [ "$(find "$t/$2/runs" -name result.json | wc -l)" -eq $runs ]
-    result $? "$1: not $runs results"
+    [ "$(results "$2")" -eq $pieces ] && [ "$(find "$t/$2/runs" -mindepth 1 -maxdepth 1 | wc -l)" -eq $runs ]
+    result $? "$1: not $pieces results of $runs runs"
     n=0
-    for claim in "$t/$2"/runs/*/claim.*; do
+    for claim in "$t/$2"/runs/*/*claim.*; do
         n=$((n + 1))
         [ "$(wc -l < "$claim")" -eq 1 ]
         result $? "$1: $claim was had by more than one: $(cat "$claim")"
@@ -41,15 +46,15 @@ held() {
         fi
     done
     [ $n -le "$3" ]
-    result $? "$1: $n claims for $runs runs, at most $3 can be"
-    echo "$1: $runs runs, $n claims"
+    result $? "$1: $n claims for $pieces pieces of work, at most $3 can be"
+    echo "$1: $pieces pieces of work, $n claims"
 }
 
 worker alone 120 alone.log
 wait $!
 result $? "one process: $(tail -n 1 "$t/alone.log")"
-[ "$(find "$t/alone/runs" -name result.json | wc -l)" -eq $runs ]
-result $? "one process: not $runs results"
+[ "$(results alone)" -eq $pieces ]
+result $? "one process: not $pieces results"
 
 # ---- killed
 
@@ -61,7 +66,7 @@ while [ $done -lt "$kills" ]; do
     eval "pid=\$pid$i"
     kill -9 "$pid" 2> /dev/null && done=$((done + 1))
     wait "$pid" 2> /dev/null
-    [ "$(find "$t/killed/runs" -name result.json | wc -l)" -eq $runs ] && break
+    [ "$(results killed)" -eq $pieces ] && break
     worker killed 120 killed.$i.log
     eval "pid$i=$!"
 done
@@ -73,7 +78,7 @@ result $? "the last worker: $(tail -n 1 "$t/killed.4.log")"
 result $? "killed: no run was taken over"
 grep -q 'from step [1-9]' "$t"/killed.*.log
 result $? "killed: no run was gone on with from a checkpoint"
-held "killed $done times" killed $((runs + done))
+held "killed $done times" killed $((pieces + done))
 
 # ---- suspended until its run is another's
 
@@ -97,7 +102,7 @@ wait $other
 result $? "beside the sleeper: $(tail -n 1 "$t/slept.2.log")"
 grep -q 'slept too long' "$t/slept.1.log"
 result $? "the sleeper did not notice that its run was another's"
-held "suspended" slept $((runs + 1))
+held "suspended" slept $((pieces + 1))
 
 workers=
 echo "sweep: $passed passed, $failed failed, 0 skipped"
