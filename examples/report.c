@@ -974,7 +974,8 @@ static void story(FILE *f, const char *text, size_t prompt) {
 }
 
 /* A card for each variant: its first seed's story, the others' behind it. What all begin with is their prompt. */
-static void draw_stories(FILE *f, const csv *t) {
+/* Variants in the order of rows, others after them. */
+static void draw_stories(FILE *f, const csv *t, const result *const *rows, int n_rows) {
     const char *first = csv_text(t, 1, "text");
     size_t prompt = strlen(first);
     for (int row = 2; row < t->rows; row++) {
@@ -986,11 +987,12 @@ static void draw_stories(FILE *f, const csv *t) {
     while (prompt > 0 && first[prompt] && first[prompt] != ' ' && first[prompt - 1] != ' ') prompt--;
     if (t->rows < 3) prompt = 0;
     fputs("<div class=\"stories\">\n", f);
-    for (int row = 1; row < t->rows; row++) {
+    for (int place = 0; place <= n_rows; place++) for (int row = 1; row < t->rows; row++) {
         const char *variant = csv_text(t, row, "variant"), *label = csv_text(t, row, "label");
-        int before = 0, more = 0;
+        int before = 0, more = 0, i = 0;
+        while (i < n_rows && strcmp(rows[i]->variant, variant)) i++;
         for (int k = 1; k < row; k++) before |= !strcmp(csv_text(t, k, "variant"), variant);
-        if (before) continue;
+        if (i != place || before) continue;
         if (!*label) label = variant;
         fprintf(f, "<section class=\"story f%d\"><h3>", family_of(label));
         svg_escape(f, label);
@@ -1340,7 +1342,7 @@ int main(int argc, char **argv) {
         fputs("<p>Every model went on from the same beginning; bold is what all stories have in common. <b>Look for</b> "
               "whether sentences end, and whether "
               "people and things stay the same: what the loss weighs in numbers.</p>\n", f);
-        draw_stories(f, &samples);
+        draw_stories(f, &samples, rows, n_rows);
     } else fputs("<p class=\"missing\">There is no samples.csv: no stories have been written yet.</p>\n", f);
 
     fputs("<h2 id=\"glue\">GLUE by task</h2>\n", f);
