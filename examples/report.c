@@ -513,7 +513,17 @@ static void with_spread(char s[64], double x, double sd, int digits) {
 
 static void whole(char s[64], double x) { if (isnan(x)) strcpy(s, "?"); else snprintf(s, 64, "%.0f", x); }
 
-static void table(FILE *f, const question *q, const char *title) {
+/* A value of settings.csv; "" where there is none. */
+static const char *setting(const csv *settings, const char *key) {
+    for (int i = 1; settings && i < settings->rows; i++)
+        if (!strcmp(csv_text(settings, i, "key"), key)) return csv_text(settings, i, "value");
+    return "";
+}
+
+/* settings: NULL where there are none. */
+static void table(FILE *f, const question *q, const char *title, const csv *settings) {
+    const char *stories = setting(settings, "trained_stories"), *steps = setting(settings, "steps");
+    const char *tasks = setting(settings, "glue_tasks");
     fprintf(f, "<h3>%s</h3>\n", title);
     fputs("<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"table\"><table "
           "class=\"full\"><thead><tr><th></th><th colspan=\"6\">published shape</th><th colspan=\"8\">this "
@@ -550,6 +560,18 @@ static void table(FILE *f, const question *q, const char *title) {
     }
     fputs("</tbody></table></div>\n<p class=\"quiet\">Means over seeds ± one standard deviation; – was not measured, or not "
           "published.", f);
+    if (*stories) {
+        fputs(" Loss, pairs and GLUE are of models trained here on ", f);
+        svg_escape(f, stories);
+        fputs(" stories for ", f);
+        svg_escape(f, *steps ? steps : "?");
+        fputs(" steps.", f);
+    }
+    if (measured(q, GLUE) && *tasks) {
+        fputs(" GLUE here is the mean of these tasks: ", f);
+        svg_escape(f, tasks);
+        fputs(".", f);
+    }
     if (!measured(q, GLUE))
         fputs(" GLUE was not measured here: the top of <code>examples/lab.h</code> says how to give the four programs its "
               "files; models that are trained already are found again.", f);
@@ -1183,7 +1205,7 @@ static const char *setting_name(const char *key) {
 }
 
 int main(int argc, char **argv) {
-    const char *dir = argc > 1 ? argv[1] : "out", *machine = "", *sep = "";
+    const char *dir = argc > 1 ? argv[1] : "out", *machine, *sep = "";
     question q[4];
     observation observations[OBSERVATIONS];
     csv settings, curves, pairs, glue, samples;
@@ -1208,8 +1230,7 @@ int main(int argc, char **argv) {
         while (j < n_rows && strcmp(rows[j]->variant, q[i].r[k].variant)) j++;
         if (j == n_rows && n_rows < MAX_VARIANTS) rows[n_rows++] = &q[i].r[k];
     }
-    if (has_settings) for (int i = 1; i < settings.rows; i++)
-        if (!strcmp(csv_text(&settings, i, "key"), "machine")) machine = csv_text(&settings, i, "value");
+    machine = setting(has_settings ? &settings : NULL, "machine");
 
     f = svg_create(dir, "report.html", path, sizeof path);
     if (!f) return 1;
@@ -1270,7 +1291,7 @@ int main(int argc, char **argv) {
               "curves that go one way from left (MHA) to right (one key/value head). In the published pictures at b = 16 "
               "MHA is the fastest of all: does that come back?</p>\n", f);
         figure_3(f, &q[0]);
-        table(f, &q[0], questions[0].table);
+        table(f, &q[0], questions[0].table, has_settings ? &settings : NULL);
     }
     if (heading(f, 1, &q[1])) {
         const result *gaps[3][2];
@@ -1284,7 +1305,7 @@ int main(int argc, char **argv) {
               "between the two curves: does it get smaller to the right? Bars are of the difference from MHA with as "
               "many heads.</p>\n", f);
         figure_heads(f, &q[1]);
-        table(f, &q[1], questions[1].table);
+        table(f, &q[1], questions[1].table, has_settings ? &settings : NULL);
     }
     if (heading(f, 2, &q[2])) {
         const result *gaps[4][2];
@@ -1298,7 +1319,7 @@ int main(int argc, char **argv) {
               "class=\"look\"><b>Look for</b> marks of the same number: they cache the same bytes. Is KQV’s square left "
               "of GQA’s circle (faster), and on the worse side of it?</p>\n", f);
         figure_4(f, &q[2]);
-        table(f, &q[2], questions[2].table);
+        table(f, &q[2], questions[2].table, has_settings ? &settings : NULL);
     }
     if (heading(f, 3, &q[3])) {
         const result *gqa = find(&q[3], SVG_GQA, .25, 0), *kqv = find(&q[3], SVG_KQV, .25, 0);
@@ -1309,7 +1330,7 @@ int main(int argc, char **argv) {
         fputs("<h3>Figure 5: three ways to a quarter of the cache</h3>\n<p class=\"look\"><b>Look for</b> COMBINED’s "
               "diamond or bar: does it stand between GQA’s and KQV’s? The dashed line is MHA.</p>\n", f);
         figure_5(f, &q[3]);
-        table(f, &q[3], questions[3].table);
+        table(f, &q[3], questions[3].table, has_settings ? &settings : NULL);
     }
 
     fputs("<h2 id=\"shapes\">Cache bytes and FFN widths</h2>\n", f);
