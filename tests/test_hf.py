@@ -20,7 +20,8 @@ import warnings
 HERE = os.path.dirname(os.path.abspath(__file__))
 ATTNVAR = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(HERE, "..", "build", "attnvar"))
 CLASSIFY = os.path.join(os.path.dirname(ATTNVAR), "tests", "hf_classify")
-os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", TOKENIZERS_PARALLELISM="false")
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", TOKENIZERS_PARALLELISM="false",
+                  HF_HUB_DISABLE_PROGRESS_BARS="1")
 warnings.simplefilter("ignore")
 try:
     import numpy as np
@@ -188,10 +189,10 @@ def theirs_here():
     for s in SHAPES:
         what = f"made there, {s}"
         model = draw(GPTNeoForCausalLM(neo_config(s)))
-        model.save_pretrained(folder("plain"), safe_serialization=True)
+        model.save_pretrained(folder("plain"))
         compare(what, path("plain"), model)
         shutil.rmtree(folder("shards"))
-        model.save_pretrained(path("shards"), safe_serialization=True, max_shard_size="20KB")
+        model.save_pretrained(path("shards"), max_shard_size="20KB")
         ok(not os.path.exists(path("shards", "model.safetensors")), f"{what}: no shards")
         compare(f"{what}, in shards", path("shards"), model)
         for dtype in torch.bfloat16, torch.float16:
@@ -240,7 +241,8 @@ def theirs_here():
         GPTNeoForCausalLM(neo_config(s, **{name: value})).save_pretrained(folder("other"))
         refused(f"{name}={value}", name, "logits", path("other"), *raw, "--out", path("x"))
     shutil.rmtree(path("other"))
-    model.save_pretrained(path("other"), safe_serialization=False)
+    model.config.save_pretrained(path("other"))
+    torch.save(model.state_dict(), path("other", "pytorch_model.bin"))
     refused("a pickle", "only safetensors are read", "logits", path("other"), *raw, "--out", path("x"))
 
 
@@ -365,11 +367,13 @@ def variants():
         theirs = subprocess.run([*command, *words, "--tokens", "15"], capture_output=True, encoding="utf-8")
         ours = attnvar("generate", path("gqa"), *words, "--tokens", "15", "--greedy")
         ok(theirs.stdout == ours, f"attnvar_hf.py {words}: {theirs.stdout!r}, not {ours!r}: {theirs.stderr[-500:]}")
-    run = subprocess.run([*command, "--ids", "1,30,40", "--logits"], capture_output=True, encoding="utf-8")
+    attnvar("convert", path("gqa"), "--out", path("gqa.bf16"), "--dtype", "bf16")
     np.array([1, 30, 40], "<i4").tofile(path("ids"))
-    want = our_logits(path("gqa"), ["--ids", path("ids"), "--shape", "1,3"], torch.empty(1, 3))
-    have = torch.tensor([[[float(x) for x in line.split()] for line in run.stdout.splitlines()]])
-    near("attnvar_hf.py --logits", have, want)
+    for where in path("gqa"), path("gqa.bf16"):             # fp32 is computed in all the same
+        run = subprocess.run([*command[:2], where, "--ids", "1,30,40", "--logits"], capture_output=True, encoding="utf-8")
+        want = our_logits(where, ["--ids", path("ids"), "--shape", "1,3"], torch.empty(1, 3))
+        have = torch.tensor([[[float(x) for x in line.split()] for line in run.stdout.splitlines()]])
+        near(f"attnvar_hf.py --logits of {os.path.basename(where)}", have, want)
 
     good, L = VARIANTS["gqa .75, uneven"], VARIANTS["layers"]["layers_"]
     for what, piece, change in [("an unknown field", "rope_theta", dict(rope_theta=1e4)),
@@ -382,6 +386,8 @@ def variants():
                                 ("a layer without heads", "num_heads", dict(layers_=[dict(head_dim=3), L[1]])),
                                 ("another owner's shape", "other shapes", dict(layers_=[L[0], dict(L[1], kv_layer=0)]))]:
         raises(what, piece, lambda: AttnvarForCausalLM(variant_config({**good, **change})))
+    raises("another attention", "Flash Attention", lambda: AttnvarForCausalLM.from_pretrained(
+        path("gqa"), attn_implementation="flash_attention_2"))
     tensors = safetensors.torch.load_file(path("gqa", "model.safetensors"))
     shutil.copytree(path("gqa"), path("less"))
     attention = "transformer.h.1.attn.attention."

@@ -12,7 +12,8 @@ config.json then says more than GPT-Neo's. For all layers: num_key_value_heads, 
 kv_of_head (the key/value head that each query head reads), windows (of each layer, 0: global), kv_of_layer (the layer whose
 keys and values each layer reads; one that reads another's has no k_proj and v_proj). Or `layers`, with the fields of LAYER
 for each. Other fields than these and GPT-Neo's are refused, and so are weights that do not fit.
-Needs torch, and transformers 4.36 to 4.44: later ones keep keys and values in another way.
+Needs torch, and transformers 4.36 to 4.44 or 4.54 and later. Tested with 4.36.2, 4.40.2 and 4.44.2 on torch 1.13, and with
+4.54.0, 4.57.6, 5.0.0, 5.10.4 and 5.23.0 on torch 2.15.
 """
 import argparse
 import copy
@@ -24,8 +25,10 @@ from torch import nn
 from transformers import AutoTokenizer, GPTNeoConfig, GPTNeoForCausalLM
 from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoMLP, GPTNeoSelfAttention
 
-if not (4, 36) <= tuple(map(int, transformers.__version__.split(".")[:2])) <= (4, 44):
-    raise ImportError(f"transformers {transformers.__version__} is not 4.36 to 4.44")
+VERSION = tuple(map(int, transformers.__version__.split(".")[:2]))
+if VERSION < (4, 36) or (4, 44) < VERSION < (4, 54):
+    raise ImportError(f"transformers {transformers.__version__} is neither 4.36 to 4.44 nor 4.54 or later")
+TUPLES = VERSION < (4, 45)      # each layer is given its keys and values and returns them; later one Cache keeps all layers'
 
 FIELDS = {"num_key_value_heads", "kqv_size", "kv_of_head", "windows", "kv_of_layer", "layers"}
 NEEDED = {"num_heads", "num_key_value_heads", "head_dim", "intermediate_size"}
@@ -83,30 +86,33 @@ class Attention(GPTNeoSelfAttention):
         self.k_proj = nn.Linear(C, G * l.head_dim, bias=False) if l.kv_layer == i else None
         self.v_proj = nn.Linear(C, G * l.value_dim, bias=False) if l.kv_layer == i else None
 
-    def forward(self, hidden_states, attention_mask=None, layer_past=None, head_mask=None, use_cache=False,
-                output_attentions=False):
+    def forward(self, hidden_states, attention_mask=None, layer_past=None, head_mask=None, use_cache=False, **unused):
         l = self.layer
         query = self._split_heads(self.q_proj(hidden_states), l.num_heads, l.head_dim)
         if l.kv_layer == self.i:
             both = (self._split_heads(self.k_proj(hidden_states), l.num_key_value_heads, l.head_dim),
                     self._split_heads(self.v_proj(hidden_states), l.num_key_value_heads, l.value_dim))
-            self.seen[self.i] = both if layer_past is None else [torch.cat(x, dim=-2) for x in zip(layer_past, both)]
+            if layer_past is not None:
+                both = [torch.cat(x, dim=-2) for x in zip(layer_past, both)] if TUPLES else layer_past.update(*both, self.i)
+            self.seen[self.i] = both
         key, value = self.seen[l.kv_layer]
         if self.last:
             self.seen.clear()
-        out, weights = self._attn(query, key[:, l.kv_of_head], value[:, l.kv_of_head], attention_mask, head_mask)
+        masks = (attention_mask,) if head_mask is None else (attention_mask, head_mask)
+        out, weights = self._attn(query, key[:, l.kv_of_head], value[:, l.kv_of_head], *masks)
         out = self.resid_dropout(self.out_proj(self._merge_heads(out, l.num_heads, l.value_dim)))
-        return (out, (key, value) if use_cache else None) + ((weights,) if output_attentions else ())
+        return (out, (key, value) if use_cache else None, weights) if TUPLES else (out, weights)
 
 
 class AttnvarForCausalLM(GPTNeoForCausalLM):
     supports_gradient_checkpointing = False                 # a layer run once more would not find its owner's keys
+    _supports_flash_attn = _supports_flash_attn_2 = False   # Attention is the only one
 
     def __init__(self, config):
         layers, plain, seen = layers_of(config), copy.copy(config), {}      # seen: each owner's keys and values
         plain.num_heads = 1                                 # divides every width; all attentions are replaced
         super().__init__(plain)
-        self.config = self.transformer.config = config
+        plain.num_heads = config.num_heads
         for i, block in enumerate(self.transformer.h):
             block.attn.attention = Attention(config, layers, i, seen)
             block.mlp = GPTNeoMLP(layers[i].intermediate_size, config)
@@ -130,7 +136,7 @@ def main():
     parser.add_argument("--tokens", type=int, default=100, help="new tokens at most (default 100)")
     parser.add_argument("--logits", action="store_true", help="print logits instead")
     options = parser.parse_args()
-    model, ids = AttnvarForCausalLM.from_pretrained(options.folder), options.ids
+    model, ids = AttnvarForCausalLM.from_pretrained(options.folder, torch_dtype=torch.float32), options.ids    # as attnvar
     if options.prompt is not None:
         tokenizer = AutoTokenizer.from_pretrained(options.folder)
         prompt = tokenizer(options.prompt, return_special_tokens_mask=True)
