@@ -4,7 +4,7 @@
 
        lab_state *lab = lab_open("rq3", "what the program asks");
        lab_row rows[N];
-       lab_measure(lab, variants, N, rows);        trains what is not trained yet, then times every variant; 0: not all, see WORK
+       lab_measure(lab, variants, N, rows);        trains what is not trained yet, then times all; 0: not all, see WORK
        lab_table(lab, rows, N);                    on the screen, the published figures beside its own
        lab_reading(lab, &rows[1], &rows[0]);       one variant against another in a sentence
        lab_save(lab, rows, N);                     out/rq3.csv, curves, pairs, glue, samples and settings.csv
