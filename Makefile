@@ -53,14 +53,14 @@ build/tests/test_claims: examples/claims.h
 build/tests/test_limits: examples/limits.h
 
 # These need no vectors, and compile in a third of the time without them.
-build/tests/fuzz_% build/tests/test_tokenizer build/tests/test_eval build/compare: CPPFLAGS += -DATV_NO_SIMD
+build/tests/fuzz_% build/tests/test_checkpoint build/tests/test_tokenizer build/tests/test_eval build/compare: CPPFLAGS += -DATV_NO_SIMD
 
 # A job server of the caller's is used; else JOBS compilers at once.
 test:
 	@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS)) --no-print-directory build/attnvar build/compare build/examples/report $(TESTS)
-	@CC="$(CC)" tests/run.sh $(foreach t,$(TESTS),$(patsubst test_%,%,$(notdir $t))=$t) \
-	    cli="tests/test_cli.sh build/attnvar" report="tests/test_report.sh build/examples/report" data=tests/test_data.sh \
-	    docs=tests/test_docs.sh
+	@CC="$(CC)" JOBS=$(JOBS) tests/run.sh docs=tests/test_docs.sh cli="tests/test_cli.sh build/attnvar" \
+	    $(foreach t,$(TESTS),$(patsubst test_%,%,$(notdir $t))=$t) \
+	    report="tests/test_report.sh build/examples/report" data=tests/test_data.sh
 
 # One process with all threads; when JOBS is given, that many train first, the threads divided among them, each on what the
 # others have not taken. Timing and tables are one process's, after them, which also does what they left when they died.
