@@ -389,6 +389,16 @@ static int pairs_of(const question *q, int which, const yardstick *y, point *p) 
     return n;
 }
 
+/* On which side of none the differences lie, by the first and the last: where they shrink, they change the other way. */
+static int side_of(const point *p, int n, const yardstick *y) {
+    double sum = 0;
+    for (int i = 0; n && i < 2; i++) {
+        const double mid = compared_of(p[i * (n - 1)].x, y).mid;
+        sum += y->times ? log(mid) : mid;
+    }
+    return (sum > 0) - (sum < 0);
+}
+
 /* MHA, then GQA with fewer and fewer key/value heads. */
 static int points_of(const question *q, const yardstick *y, point *p) {
     static const double cuts[] = { 1, .75, .5, .25, .125 };
@@ -421,7 +431,7 @@ static const struct { char key; const char *claim; } claims[OBSERVATIONS] = {
 };
 
 /* Each part of a claim: about which question, by which yardsticks, compared how. direction: 1 to the worse. */
-enum { TREND, SECOND, POOLED, BETWEEN };
+enum { TREND, SECOND, SHRINKS, POOLED, BETWEEN };
 static const struct { int claim, question, how, from, to, direction; const char *about, *says[3]; } parts[] = {
     { 0, 0, TREND, SPEED, YARDSTICKS, -1, "speed",
       { "whether fewer key/value heads are faster cannot be told", "fewer key/value heads are faster",
@@ -436,12 +446,12 @@ static const struct { int claim, question, how, from, to, direction; const char 
       { "which of KQV and GQA is faster cannot be told", "KQV is faster than GQA", "KQV is slower than GQA" } },
     { 2, 2, POOLED, QUALITY, SPEED, 1, "quality, KQV against GQA",
       { "which of KQV and GQA is better cannot be told", "KQV is worse than GQA", "KQV is better than GQA" } },
-    { 2, 2, SECOND, SPEED, YARDSTICKS, 1, "speed, difference at low proportions",
-      { "whether the difference in speed shrinks cannot be told", "what KQV gains in speed shrinks at low proportions",
-        "what KQV gains in speed grows at low proportions" } },
-    { 2, 2, SECOND, QUALITY, SPEED, -1, "quality, difference at low proportions",
-      { "whether the difference in quality shrinks cannot be told", "what KQV loses in quality shrinks at low proportions",
-        "what KQV loses in quality grows at low proportions" } },
+    { 2, 2, SHRINKS, SPEED, YARDSTICKS, 0, "speed, difference at low proportions",
+      { "whether the difference in speed shrinks cannot be told", "the difference in speed shrinks at low proportions",
+        "the difference in speed grows at low proportions" } },
+    { 2, 2, SHRINKS, QUALITY, SPEED, 0, "quality, difference at low proportions",
+      { "whether the difference in quality shrinks cannot be told", "the difference in quality shrinks at low proportions",
+        "the difference in quality grows at low proportions" } },
     { 3, 3, BETWEEN, SPEED, YARDSTICKS, 0, "speed",
       { "where the combination lies in speed cannot be told", "the combination lies between them in speed",
         "the combination does not lie between them in speed" } },
@@ -473,6 +483,10 @@ static void judge(const question *questions, observation out[OBSERVATIONS]) {
             e->by = y;
             if (how == TREND) trend(e, p, points_of(q, y, p), claimed, 0);
             else if (how == SECOND) trend(e, p, pairs_of(q, parts[i].question, y, p), claimed, 1);
+            else if (how == SHRINKS) {
+                const int n = pairs_of(q, parts[i].question, y, p);
+                trend(e, p, n, -side_of(p, n, y), 1);
+            }
             else if (how == POOLED) pooled(e, p, pairs_of(q, parts[i].question, y, p), claimed);
             else between(e, find(q, SVG_GQA, .25, 0), find(q, SVG_COMBINED, .5, 0), find(q, SVG_KQV, .25, 0));
             if (y == &yardsticks[FEW] && parts[i].claim == 4) limits_of(e, q);
