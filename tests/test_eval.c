@@ -552,7 +552,7 @@ static double accuracy_of(atv_model *model, const atv_data *data) {
 static void test_finetune(void) {
     atv_finetune_desc desc = atv_finetune_babylm();
     atv_finetune_result result;
-    char *train_text = made_up(300, 5), *valid_text = made_up(100, 6);
+    char *train_text = made_up(600, 5), *valid_text = made_up(100, 6);
     atv_task *train = NULL, *valid = NULL;
     atv_task_desc td;
     const atv_data *td_train, *td_valid;
@@ -577,8 +577,8 @@ static void test_finetune(void) {
     model = make_classifier(ctx, atv_tokenizer_vocab_size(tokenizer));
     CHECK(accuracy_of(model, td_valid) < 0.75, "accuracy is %g before any training", accuracy_of(model, td_valid));
     memset(&t, 0, sizeof t);
-    desc.trainer.learning_rate = 3e-3;
-    desc.trainer.batch = 16;
+    desc.trainer.learning_rate = 6e-3;
+    desc.trainer.batch = 32;
     desc.max_epochs = 8;                                    /* of 19 steps */
     desc.eval_every = 10;
     desc.patience = 0;
@@ -634,7 +634,7 @@ static void test_finetune(void) {
     MUST(ctx, atv_finetune(again, td_train, td_valid, &desc, &result));
     CHECK(result.steps == 40 && result.early && t.evals == 4 && result.best.step == 10, "patience 3: %d steps, best %d",
           (int)result.steps, (int)result.best.step);
-    desc.trainer.learning_rate = 3e-3;
+    desc.trainer.learning_rate = 6e-3;
     desc.min_improvement = 0.05;
     t.evals = 0;
     MUST(ctx, atv_finetune(again, td_train, td_valid, &desc, &result));
