@@ -68,28 +68,30 @@ WORKERS = $(if $(filter file,$(origin JOBS)),1,$(JOBS))
 ASK = for q in $(QUESTIONS); do DATA="$(DATA)" SCALE="$(SCALE)" OUT="$(OUT)" build/examples/$$q || exit 1; done
 
 # All that the questions plan, of which they share runs; summed up before it begins.
-SUM = sort -u -k 2,2 | awk '$$1 == "plan" { n[$$2 ~ /:timing$$/ ? 3 : $$2 ~ /glue-[^\/]*$$/ ? 2 : 1]++; s += $$3 } \
-    END { printf "In all: %d runs to train, %d to fine-tune, %d questions to time: about %d h %d min with these threads\n", \
-                 n[1], n[2], n[3], s / 3600, s % 3600 / 60 + 0.5 }'
+SUM = awk '$$1 == "plan" && !seen[$$2]++ { n[$$2 ~ /:timing$$/ ? 3 : $$2 ~ /glue-[^\/]*$$/ ? 2 : 1]++; s += $$3 } \
+    END { s = int(s / 60 + .5); printf "In all: %d runs to train, %d to fine-tune, %d questions to time: about %d h %d min " \
+          "with these threads\n", n[1], n[2], n[3], s / 60, s % 60 }'
 
 reproduce:
 	@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS)) --no-print-directory $(QUESTIONS:%=build/examples/%) build/examples/report
 	@mkdir -p "$(OUT)"
-	@[ "$(WORK)" = train ] || (export WORK=plan THREADS="$(THREADS)"; $(ASK)) | $(SUM)
-	@if [ $(WORKERS) -gt 1 ]; then \
-	    all="$(THREADS)"; [ "$${all:-0}" -gt 0 ] || all=$$(getconf _NPROCESSORS_ONLN); \
-	    each=$$((all / $(WORKERS))); [ $$each -gt 0 ] || each=1; \
-	    for w in $$(seq 2 $(WORKERS)); do (export WORK=train THREADS=$$each; $(ASK)) > "$(OUT)/worker-$$w.log" 2>&1 & done; \
-	    (export WORK=train THREADS=$$each; $(ASK)); \
-	    wait; \
-	fi
+	@[ "$(WORK)" = train ] || (export WORK=plan THREADS="$(THREADS)"; $(ASK)) > "$(OUT)/plan.log"
+	@[ "$(WORK)" = train ] || $(SUM) "$(OUT)/plan.log"
+	@[ "$(WORKERS)" = 1 ] || $(MAKE) -j$(WORKERS) --no-print-directory $(patsubst %,worker-%,$(shell seq $(WORKERS)))
 	@export WORK="$(WORK)" THREADS="$(THREADS)"; $(ASK)
 	@[ "$(WORK)" = train ] || build/examples/report "$(OUT)"
 	@[ "$(WORK)" = train ] || echo "The report: $(OUT)/report.html"
 
+# A recipe of make's, so that an interrupt ends all workers. What one leaves when it dies, the others do.
+worker-%:
+	@all="$(THREADS)"; [ "$${all:-0}" -gt 0 ] || all=$$(getconf _NPROCESSORS_ONLN); \
+	each=$$((all / $(WORKERS))); [ $$each -gt 0 ] || each=1; export WORK=train THREADS=$$each; \
+	if [ $* = 1 ]; then echo "Workers 2 to $(WORKERS) write to $(OUT)/worker-2.log and so on"; ($(ASK)); \
+	else ($(ASK)) > "$(OUT)/worker-$*.log" 2>&1; fi || true
+
 bench: build/attnvar
-	@mkdir -p $(OUT)
-	@build/attnvar bench --html $(OUT)/bench.html
+	@mkdir -p "$(OUT)"
+	@build/attnvar bench --html "$(OUT)/bench.html"
 	@echo "The picture: $(OUT)/bench.html"
 
 check-long:

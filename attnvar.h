@@ -10064,6 +10064,8 @@ static atv_result atvi_finetune_resolve(const atv_model *model, const atv_data *
         return atvi_fail(ctx, ATV_ERR_ARGUMENT, "valid: n_docs=%d%s", valid->n_docs, valid->labels ? "" : ", labels=NULL");
     ATVI_TRY(atvi_check_data(model, train, &n_ids));
     ATVI_TRY(atvi_check_data(model, valid, &n_ids));
+    for (i = 0; i < valid->n_docs && valid->labels[i] < 0; i++) {}
+    if (i == valid->n_docs) return atvi_fail(ctx, ATV_ERR_ARGUMENT, "valid: no document has a label");
     if (d.max_epochs == 0) d.max_epochs = 10;
     ATVI_TRY(atvi_check_range(ctx, "max_epochs", d.max_epochs, 1, INT_MAX));
     ATVI_TRY(atvi_check_range(ctx, "eval_every", d.eval_every, 0, INT_MAX));

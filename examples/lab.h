@@ -800,15 +800,16 @@ static int lab_write_curve(claim *own, const lab_run *run) {
     return lab_write(own, lab_pathf("%s/curve.csv", run->dir.s).s, &text);
 }
 
-/* The number after "key": in a file of lab_write_result. */
-static double lab_json_number(const char *json, const char *key) {
+/* The number after "key": in the text of a file of lab_write_result. */
+static double lab_json_number(const char *path, const char *json, const char *key) {
     lab_text pattern = {0};
     const char *at;
-    double x = 0;
+    double x;
     lab_json_string(&pattern, key);
     lab_print(&pattern, ": ");
     at = strstr(json, pattern.data);
-    if (at) x = strtod(at + pattern.size, NULL);
+    if (!at) lab_die("%s: has no \"%s\"; without this file its run is done again", path, key);
+    x = strtod(at + pattern.size, NULL);
     free(pattern.data);
     return x;
 }
@@ -826,20 +827,20 @@ static void lab_read_score(const lab_state *lab, const lab_item *item) {
     lab_path path = lab_item_result(lab, item);
     lab_text text;
     if (!lab_read(path.s, 0, &text)) lab_die("%s: cannot be read: %s", path.s, strerror(errno));
-    item->run->tasks[item->task] = lab_json_number(text.data, "score");
-    item->run->one_answer[item->task] = lab_json_number(text.data, "one_answer");
+    item->run->tasks[item->task] = lab_json_number(path.s, text.data, "score");
+    item->run->one_answer[item->task] = lab_json_number(path.s, text.data, "one_answer");
     item->run->glue += item->run->tasks[item->task] / lab->n_tasks;
     free(text.data);
 }
 
 static void lab_read_result(const lab_state *lab, lab_run *run) {
+    lab_path path = lab_result(run);
     lab_text text;
-    if (!lab_read(lab_result(run).s, 0, &text))
-        lab_die("%s: cannot be read: %s", lab_result(run).s, strerror(errno));
-    run->loss = lab_json_number(text.data, "held_out_loss");
-    run->perplexity = lab_json_number(text.data, "perplexity");
-    run->pairs = lab_json_number(text.data, "all_pairs");
-    for (int i = 0; i < lab->n_kinds; i++) run->kinds[i] = lab_json_number(text.data, lab->kind_names[i]);
+    if (!lab_read(path.s, 0, &text)) lab_die("%s: cannot be read: %s", path.s, strerror(errno));
+    run->loss = lab_json_number(path.s, text.data, "held_out_loss");
+    run->perplexity = lab_json_number(path.s, text.data, "perplexity");
+    if (lab->n_kinds) run->pairs = lab_json_number(path.s, text.data, "all_pairs");
+    for (int i = 0; i < lab->n_kinds; i++) run->kinds[i] = lab_json_number(path.s, text.data, lab->kind_names[i]);
     free(text.data);
     lab_read_curve(run, LONG_MAX);
 }

@@ -380,8 +380,12 @@ cp "$t/task/dogs.validation.json" "$t/task/cola.validation.json"
 ok "finetune: CoLA's metric" finetune "$t/c/d" --task "$t/task/cola.train.json" --epochs 1
 says "finetune: CoLA's metric" "metric mcc"
 echo '{"sentence1": "a", "sentence2": "b", "label": "cow"}' > "$t/cow.json"
+label=$(sed -n '1s/.*\("label": *[^,}]*\).*/\1/p' "$t/task/dogs.validation.json")
+echo "{\"question\": \"a\", \"passage\": \"b\", $label}" > "$t/cow2.json"
 fails "$t/cow.json: line 1: label=cow is none of the 2 from another to dog" eval "$t/dogs" --classify "$t/cow.json"
 fails "$t/cow.json: all labels are cow" finetune "$t/c/d" --task "$t/cow.json" --valid "$t/task/dogs.validation.json"
+fails "has the fields sentence" finetune "$t/c/d" --task "$t/task/dogs.train.json" --valid "$t/cow2.json"
+fails "would replace the language model" finetune "$t/c/d" --task "$t/task/dogs.train.json" --out "$t/c/d"
 fails "$t/task/none.validation.json: cannot be read" finetune "$t/c/d" --task "$t/task/dogs.train.json" --valid "$t/task/none.validation.json"
 fails "is a language model, not a classifier" eval "$t/c/d" --classify "$t/task/dogs.validation.json"
 fails "is a classifier of num_labels=2" eval "$t/dogs" --text "$t/data/valid.txt"

@@ -652,9 +652,14 @@ static void test_finetune(void) {
     desc.metric = ATV_METRIC_MCC;
     {
         atv_data none = *td_valid;
+        int32_t unknown[100];
         atv_model *language = make_model(ctx, atv_tokenizer_vocab_size(tokenizer));
         none.labels = NULL;
         FAILS(ctx, atv_finetune(again, td_train, &none, &desc, &result), ATV_ERR_ARGUMENT, "valid: n_docs=100, labels=NULL");
+        for (i = 0; i < 100; i++) unknown[i] = -1;
+        none.labels = unknown;
+        FAILS(ctx, atv_finetune(again, td_train, &none, &desc, &result), ATV_ERR_ARGUMENT, "valid: no document has a label");
+        none.labels = NULL;
         FAILS(ctx, atv_finetune(again, &none, td_valid, &desc, &result), ATV_ERR_ARGUMENT, "train: n_docs=100, labels=NULL");
         FAILS(ctx, atv_finetune(language, td_train, td_valid, &desc, &result), ATV_ERR_ARGUMENT, "num_labels=0");
         atv_model_destroy(language);

@@ -1260,6 +1260,10 @@ static int run_finetune(const args *a) {
     labels = atv_task_labels(train, &n);
     if (n < 2) die("%s: all labels are %s", path, n ? labels[0] : "unknown");
     valid = load_task(a, valid_path, tokenizer, model, labels, n);
+    if (strcmp(atv_task_fields(train), atv_task_fields(valid)) != 0)
+        die("%s has the fields %s, %s %s", path, atv_task_fields(train), valid_path, atv_task_fields(valid));
+    if (given(a, "out") && strcmp(words(a, "out"), a->operand) == 0 && atv_model_config(model)->num_labels == 0)
+        die("--out %s would replace the language model", a->operand);
     if (atv_model_config(model)->num_labels != n) {         /* another task's classifier gets a head of its own, too */
         atv_model *classifier;
         check(atv_model_classifier(model, n, (uint64_t)whole(a, "seed"), &classifier));
