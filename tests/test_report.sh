@@ -136,15 +136,16 @@ for p in .75:.5 .5:.5 .25:.5 .125:1.2; do
 done
 judged; verdict c "cannot tell"
 
-for ends in "grows -.1 -.5 contradicts" "shrinks -.5 -.1 supports"; do        # KQV better than GQA all along
-    set -- $ends
+gap() {         # gap WORD D_75 D_125 VERDICT: KQV's loss less GQA's; KQV is better all along
     begin "$1"; file rq2
     for p in ".75 $2" ".125 $3"; do
         row "GQA ${p% *}" 8 "${p% *}" 1 "1 1 1" "" "$ones" "$ones"
         row "KQV ${p% *}" 8 1 "${p% *}" "$(echo "${p#* }" | awk '{ print 1 + $1, 1.01 + $1, .99 + $1 }')" "" "$ones" "$ones"
     done
     judged; says "^ *$4 *quality, difference at low proportions"; says "the difference in quality $1"
-done
+}
+gap grows -.1 -.5 contradicts
+gap shrinks -.5 -.1 supports
 
 begin inside; file rq3                                      # clear of one end only
 row "GQA .25" 8 .25 1 "1 1 1" "" "$five" "$five"
