@@ -1,12 +1,12 @@
 /* train_mpi.c: one model trained by many processes, on one machine or several.
  *
  * Claim    Each process runs its share of every step's documents, and the gradients are summed over all once a step: the
- *          losses are those of a single process, but for the last digits.
+ *          losses are those of a single process, but for rounding, which grows as training goes on.
  * Command  mkdir -p build && mpicc -O2 -o build/train_mpi examples/train_mpi.c -lm -lpthread
  *          mpirun -n 2 build/train_mpi [TEXT [STEPS]]
  *          TEXT is a file with <|endoftext|> between documents, or - for stories made here. A process has one thread; their
  *          number must divide 12.
- * Prints   the loss as it falls, the same for any number of processes, and the time it took.
+ * Prints   the loss as it falls, and the time it took.
  * Takes    about ten seconds with two processes on two cores. */
 #define _POSIX_C_SOURCE 200809L
 #define ATTNVAR_IMPLEMENTATION
