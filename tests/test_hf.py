@@ -382,6 +382,18 @@ def variants():
         theirs = subprocess.run([*command, *words, "--tokens", "15"], capture_output=True, encoding="utf-8")
         ours = attnvar("generate", path("gqa"), *words, "--tokens", "15", "--greedy")
         ok(theirs.stdout == ours, f"attnvar_hf.py {words}: {theirs.stdout!r}, not {ours!r}: {theirs.stderr[-500:]}")
+    for what, where in ("cut", "model.safetensors"), ("shape", "config.json"):
+        shutil.copytree(path("gqa"), path(what))
+        with open(os.path.join(path(what), where), "rb+") as file:
+            text = file.read().replace(b'"vocab_size": ', b'"vocab_size": 1')[:1000 if what == "cut" else None]
+            file.seek(0), file.truncate(), file.write(text)
+    for words, said in [([path("none"), "--ids", "1"], "none is no folder"), ([path("cut"), "--ids", "1"], "cut: "),
+                        ([path("shape"), "--ids", "1"], "shape: "), ([path("gqa"), "--ids", "1,-1"], "-1 to 1"),
+                        ([path("gqa"), "--ids", ""], "--ids"), ([path("gqa"), "--ids", "1", "--tokens", "0"], "--tokens"),
+                        ([path("gqa"), "--ids", ",".join(["1"] * 200)], "200 ids")]:
+        run = subprocess.run([*command[:2], *words], capture_output=True, encoding="utf-8")
+        ok(run.returncode in (1, 2) and said in run.stderr and "Traceback" not in run.stderr,
+           f"attnvar_hf.py {words}: {run.returncode}, {run.stderr[-500:]!r}, not {said!r}")
     attnvar("convert", path("gqa"), "--out", path("gqa.bf16"), "--dtype", "bf16")
     np.array([1, 30, 40], "<i4").tofile(path("ids"))
     for where in path("gqa"), path("gqa.bf16"):             # fp32 is computed in all the same

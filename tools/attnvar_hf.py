@@ -17,10 +17,12 @@ Needs torch, and transformers 4.36 to 4.44 or 4.54 and later. Tested with 4.36.2
 """
 import argparse
 import copy
+import os
 from types import SimpleNamespace
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoTokenizer, GPTNeoConfig, GPTNeoForCausalLM
 from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoMLP, GPTNeoSelfAttention
@@ -123,8 +125,18 @@ class AttnvarForCausalLM(GPTNeoForCausalLM):
         model, loading = super().from_pretrained(folder, **dict(how, output_loading_info=True))
         for what, names in loading.items():
             if names:
-                raise ValueError(f"{folder}: {what.replace('_', ' ')}: {names}")
+                raise ValueError(f"{what.replace('_', ' ')}: {names}")
         return (model, loading) if how.get("output_loading_info") else model
+
+
+def token_ids(text):
+    return [int(x) for x in text.split(",")]
+
+
+def count(text):
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
 
 
 def main():
@@ -132,27 +144,35 @@ def main():
     parser.add_argument("folder", metavar="DIR")
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--prompt", help="text to continue")
-    given.add_argument("--ids", type=lambda text: [int(x) for x in text.split(",")], help="the same as 1,2,3")
-    parser.add_argument("--tokens", type=int, default=100, help="new tokens at most (default 100)")
+    given.add_argument("--ids", type=token_ids, help="the same as 1,2,3")
+    parser.add_argument("--tokens", type=count, default=100, help="new tokens at most (default 100)")
     parser.add_argument("--logits", action="store_true", help="print logits instead")
     options = parser.parse_args()
-    model, ids = AttnvarForCausalLM.from_pretrained(options.folder, torch_dtype=torch.float32), options.ids    # as attnvar
-    if options.prompt is not None:
-        tokenizer = AutoTokenizer.from_pretrained(options.folder)
+    if not os.path.isfile(os.path.join(options.folder, "config.json")):
+        parser.error(f"{options.folder} is no folder with config.json")      # and no name to look for elsewhere
+    try:
+        model, ids = AttnvarForCausalLM.from_pretrained(options.folder, torch_dtype=torch.float32), options.ids  # as attnvar
+        tokenizer = None if options.prompt is None else AutoTokenizer.from_pretrained(options.folder)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        parser.exit(1, f"{options.folder}: {error}\n")
+    if tokenizer:
         prompt = tokenizer(options.prompt, return_special_tokens_mask=True)
         ids, added = prompt["input_ids"], prompt["special_tokens_mask"]
         while len(ids) > 1 and added[len(ids) - 1]:         # what ends a document
             ids.pop()
+    V, T = model.config.vocab_size, model.config.max_position_embeddings
+    if not 0 < len(ids) <= T or not all(0 <= id < V for id in ids):
+        parser.error(f"{len(ids)} ids, {min(ids, default=0)} to {max(ids, default=0)}; taken: 1 to {T}, 0 to {V - 1}")
     ids = torch.tensor([ids])
     if options.logits:
         with torch.no_grad():
             for row in model(ids).logits[0].tolist():
                 print(*("%.9g" % x for x in row))
         return
-    room = model.config.max_position_embeddings - ids.shape[1] + 1          # the last token needs no position
-    new = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=min(options.tokens, room), do_sample=False)
+    tokens = min(options.tokens, T - ids.shape[1] + 1)      # the last token needs no position
+    new = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False)
     new = new[0, ids.shape[1]:].tolist()
-    if options.prompt is None:
+    if not tokenizer:
         print(*new)
     else:
         print(options.prompt + tokenizer.decode(new, skip_special_tokens=True))
