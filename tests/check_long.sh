@@ -15,18 +15,19 @@ wanted() { case " $parts " in *" $1 "*) echo "== $1"; return 0 ;; esac; return 1
 result() { if [ "$1" -eq 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $2"; fi; }
 skip() { skipped=$((skipped + 1)); echo "SKIPPED: $1"; }
 
-# tests DIRECTORY COMPILER_AND_OPTIONS NAME ..: builds these tests there, and runs them (as `$run TEST $arguments`), showing what fails
+# tests DIRECTORY COMPILER_AND_OPTIONS NAME ..: builds these tests there and runs them (as `$run TEST $arguments`), two at a
+# time, and shows what fails
 run= arguments=
 tests() {
     dir=$1 how=$2; shift 2
     mkdir -p "$dir"
-    for name in "$@"; do echo "$name"; done |
-        xargs -P "$jobs" -I% sh -c "$how -std=c99 -o $dir/% tests/%.c -lm -lpthread || echo '%: did not compile'"
+    rm -f "$dir"/*.code
+    for name in "$@"; do echo "$name"; done | xargs -P "$jobs" -I% sh -c "{ $how -std=c99 -o $dir/% tests/%.c -lm -lpthread \\
+        && $run $dir/% $arguments; } > $dir/%.log 2>&1; echo \$? > $dir/%.code"
     for name in "$@"; do
-        $run "$dir/$name" $arguments > "$dir/log" 2>&1
-        code=$?
-        grep -v '^SKIPPED' "$dir/log" | tail -n "$([ $code -eq 0 ] && echo 1 || echo 25)"
-        result $code "$name built with: $how"
+        code=$(cat "$dir/$name.code")
+        grep -v '^SKIPPED' "$dir/$name.log" | tail -n "$([ "$code" -eq 0 ] && echo 1 || echo 25)"
+        result "$code" "$name built with: $how"
     done
 }
 header="test_core test_kernels test_attention test_grad test_model test_decode test_train test_checkpoint test_tokenizer"
