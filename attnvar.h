@@ -76,8 +76,9 @@
 
    ERRORS
        Fallible functions return an atv_result, and leave their outputs as they were when it is not ATV_OK (buffers to be
-       filled may be half filled); atv_last_error(ctx) is a sentence that names field and value. Bad files and bad
-       descriptions are errors, never crashes; NULL where no NULL is allowed is a bug of the caller's.
+       filled may be half filled); atv_last_error(ctx) is a sentence that names field and value, and of files the C
+       library's reason too; where a callback ends something, also what failed in it. Bad files and bad descriptions are
+       errors, never crashes; NULL where no NULL is allowed is a bug of the caller's.
 
    FORMATS
        config.json, model.safetensors (also in shards), tokenizer.json or vocab.json with merges.txt. A trainer's state is
@@ -893,6 +894,7 @@ ATVDEF atv_result atv_finetune_bytes(const atv_model *model, const atv_data *tra
 /* ==== >>platform ================================================================================================== */
 
 #include <assert.h>
+#include <errno.h>
 #include <float.h>
 #include <limits.h>
 #include <math.h>
@@ -1003,6 +1005,7 @@ struct atv_ctx {
     const atvi_kernels *kernels;
     atvi_pool *pool;
     size_t bytes, peak_bytes;
+    unsigned failures;              /* so often has `error` been written */
     char error[512];
 };
 
@@ -1013,7 +1016,16 @@ static atv_result atvi_fail(atv_ctx *ctx, atv_result result, const char *format,
     va_start(args, format);
     vsnprintf(ctx->error, sizeof ctx->error, format, args);
     va_end(args);
+    ctx->failures++;
     return result;
+}
+
+/* A callback has ended something: the error is that, and what has failed in the callback, if anything has since there were
+   so many failures. */
+static atv_result atvi_stopped(atv_ctx *ctx, unsigned failures, const char *callback, const char *after, int64_t n) {
+    char why[sizeof ctx->error] = "";
+    if (ctx->failures != failures) memcpy(why, ctx->error, sizeof why);
+    return atvi_fail(ctx, ATV_ERR_STOPPED, "stopped by %s after %s %ld%s%s", callback, after, (long)n, *why ? ": " : "", why);
 }
 
 ATVI_PRINTF(3, 4)
@@ -1244,9 +1256,14 @@ static int atvi_stdio_rename(void *u, const char *f, const char *t) { (void)u; (
 static int atvi_stdio_remove(void *u, const char *p) { (void)u; (void)p; return 1; }
 #endif
 
+/* code: the hook's errno, 0 where it left none. */
+static atv_result atvi_io_fail(atv_ctx *ctx, const char *path, const char *done, int code) {
+    return atvi_fail(ctx, ATV_ERR_IO, "%s: cannot be %s%s%s", path, done, code ? ": " : "", code ? strerror(code) : "");
+}
+
 static atv_result atvi_map(atv_ctx *ctx, const char *path, const void **data, size_t *size) {
-    if (ctx->desc.io.map(ctx->desc.io.user, path, data, size) != 0)
-        return atvi_fail(ctx, ATV_ERR_IO, "%s: cannot be read", path);
+    errno = 0;
+    if (ctx->desc.io.map(ctx->desc.io.user, path, data, size) != 0) return atvi_io_fail(ctx, path, "read", errno);
     return ATV_OK;
 }
 
@@ -1255,7 +1272,15 @@ static void atvi_unmap(atv_ctx *ctx, const void *data, size_t size) {
 }
 
 /* A file on its way: written beside its target, which only a good end replaces. */
-typedef struct atvi_out { atv_ctx *ctx; const char *path; char *temporary; void *file; int failed; } atvi_out;
+typedef struct atvi_out { atv_ctx *ctx; const char *path; char *temporary; void *file; int failed, code; } atvi_out;
+
+static atv_result atvi_out_error(const atvi_out *out) { return atvi_io_fail(out->ctx, out->path, "written", out->code); }
+
+/* After a hook; the first one that fails tells why. */
+static void atvi_out_result(atvi_out *out, int bad) {
+    if (bad && !out->failed) out->code = errno;
+    out->failed |= bad != 0;
+}
 
 static atv_result atvi_out_open(atvi_out *out, atv_ctx *ctx, const char *path) {
     size_t n = strlen(path);
@@ -1266,27 +1291,30 @@ static atv_result atvi_out_open(atvi_out *out, atv_ctx *ctx, const char *path) {
     if (!out->temporary) return ATV_ERR_MEMORY;
     memcpy(out->temporary, path, n);
     memcpy(out->temporary + n, ".tmp", 5);
-    if (ctx->desc.io.create(ctx->desc.io.user, out->temporary, &out->file) != 0) {
+    errno = 0;
+    atvi_out_result(out, ctx->desc.io.create(ctx->desc.io.user, out->temporary, &out->file));
+    if (out->failed) {
         atvi_free(ctx, out->temporary);
-        return atvi_fail(ctx, ATV_ERR_IO, "%s: cannot be written", path);
+        return atvi_out_error(out);
     }
     return ATV_OK;
 }
 
 static void atvi_out_put(atvi_out *out, const void *data, size_t size) {
-    if (!out->failed && size) out->failed = out->ctx->desc.io.write(out->ctx->desc.io.user, out->file, data, size) != 0;
+    if (out->failed || size == 0) return;
+    errno = 0;
+    atvi_out_result(out, out->ctx->desc.io.write(out->ctx->desc.io.user, out->file, data, size));
 }
 
 /* keep = 0: something else went wrong (its error stands), the target stays as it was. */
 static atv_result atvi_out_close(atvi_out *out, int keep) {
     const atv_io *io = &out->ctx->desc.io;
-    int bad = out->failed;
-    bad |= io->close(io->user, out->file, keep && !bad) != 0;
-    if (keep && !bad) bad = io->rename(io->user, out->temporary, out->path) != 0;
-    if (!keep || bad) io->remove(io->user, out->temporary);
+    errno = 0;
+    atvi_out_result(out, io->close(io->user, out->file, keep && !out->failed));
+    if (keep && !out->failed) atvi_out_result(out, io->rename(io->user, out->temporary, out->path));
+    if (!keep || out->failed) io->remove(io->user, out->temporary);
     atvi_free(out->ctx, out->temporary);
-    if (bad && keep) return atvi_fail(out->ctx, ATV_ERR_IO, "%s: cannot be written", out->path);
-    return ATV_OK;
+    return out->failed && keep ? atvi_out_error(out) : ATV_OK;
 }
 
 static atv_result atvi_write_file(atv_ctx *ctx, const char *path, const void *data, size_t size) {
@@ -5617,6 +5645,7 @@ static atv_result atvi_trainer_one(atv_trainer *t, const atv_data *data, int *or
 static atv_result atvi_trainer_steps(atv_trainer *t, const atv_data *data, int64_t steps,
                                      int (*on_step)(void *, const atv_step *), void *user,
                                      int *order, const int64_t *starts) {
+    unsigned failures;
     int64_t s;
     atvi_shuffle(t, data->n_docs, order);
     for (s = 0; s < steps; s++) {
@@ -5628,8 +5657,8 @@ static atv_result atvi_trainer_steps(atv_trainer *t, const atv_data *data, int64
             t->document = document;
             return r;
         }
-        if (on_step && on_step(user, &step))
-            return atvi_fail(t->ctx, ATV_ERR_STOPPED, "stopped by on_step after step %ld", (long)t->step);
+        failures = t->ctx->failures;
+        if (on_step && on_step(user, &step)) return atvi_stopped(t->ctx, failures, "on_step", "step", t->step);
     }
     return ATV_OK;
 }
@@ -7544,14 +7573,14 @@ static atv_result atvi_model_write(const atv_model *model, const atv_named_tenso
     atv_result r, closed;
     ATVI_TRY(atvi_out_open(&weights, ctx, file));
     r = atvi_st_write(&weights, tensors, atv_model_num_tensors(model), desc->dtype, metadata, 1);
-    if (r == ATV_OK && weights.failed) r = atvi_fail(ctx, ATV_ERR_IO, "%s: cannot be written", file);
+    if (r == ATV_OK && weights.failed) r = atvi_out_error(&weights);
     if (r == ATV_OK) r = atvi_out_open(&text, ctx, config_path);
     if (r != ATV_OK) {
         atvi_out_close(&weights, 0);
         return r;
     }
     atvi_out_put(&text, config->data, config->size);
-    if (text.failed) r = atvi_fail(ctx, ATV_ERR_IO, "%s: cannot be written", config_path);
+    if (text.failed) r = atvi_out_error(&text);
     if (r == ATV_OK && desc->tokenizer) r = atv_tokenizer_save(desc->tokenizer, dir);
     closed = atvi_out_close(&weights, r == ATV_OK);
     if (r == ATV_OK) r = closed;
@@ -9515,6 +9544,7 @@ static atv_result atvi_pairs_flush(atvi_pairs *p) {
     atv_batch batch;
     atv_loss loss;
     const float *good = p->work->stage_logprobs, *bad;
+    unsigned failures;
     int i, t;
     memset(&batch, 0, sizeof batch);
     batch.ids = p->work->stage_ids;
@@ -9537,8 +9567,9 @@ static atv_result atvi_pairs_flush(atvi_pairs *p) {
         pair.line = waiting->line;
         pair.uid = atvi_pair_name(&waiting->uid, &names);
         pair.linguistics_term = atvi_pair_name(&waiting->term, &names);
+        failures = p->work->ctx->failures;
         if (p->desc.on_pair(p->desc.user, &pair))
-            return atvi_fail(p->work->ctx, ATV_ERR_STOPPED, "stopped by on_pair after line %ld", (long)pair.line);
+            return atvi_stopped(p->work->ctx, failures, "on_pair", "line", pair.line);
     }
     p->n = p->n_pairs = 0;
     return ATV_OK;

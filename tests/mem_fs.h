@@ -1,6 +1,7 @@
 /* A file system in memory, of which operation number fail_at fails (0: none); see test_checkpoint.c and test_tokenizer.c. */
 #ifndef MEM_FS_H
 #define MEM_FS_H
+#include <errno.h>
 
 typedef struct mem_file { char path[128]; char *data; size_t size; } mem_file;
 typedef struct mem_fs { mem_file files[48]; int n; long ops, fail_at, mapped; } mem_fs;
@@ -47,7 +48,12 @@ static int mem_leftovers(mem_fs *fs) {
     return n;
 }
 
-static int mem_fails(mem_fs *fs) { return ++fs->ops == fs->fail_at; }
+/* The one that fails says that the disk is full; what the others leave is no reason. */
+static int mem_fails(mem_fs *fs) {
+    const int fails = ++fs->ops == fs->fail_at;
+    errno = fails ? ENOSPC : EBADF;
+    return fails;
+}
 
 static int mem_map(void *user, const char *path, const void **data, size_t *size) {
     mem_fs *fs = (mem_fs *)user;

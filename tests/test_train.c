@@ -186,6 +186,12 @@ static int look(void *user, const atv_step *step) {
     return s->stop_at && s->n == s->stop_at;
 }
 
+/* Saves where nothing can be saved; without a trainer, it just stops. */
+static int save_nowhere(void *user, const atv_step *step) {
+    (void)step;
+    return !user || atv_trainer_save((const atv_trainer *)user, "no/such/directory/x") != ATV_OK;
+}
+
 /* 2N steps are N, saved, loaded in another context with another number of threads, and N more: the same bits. */
 static void test_resuming(atv_isa isa) {
     static documents docs;
@@ -234,6 +240,15 @@ static void test_resuming(atv_isa isa) {
     sb.stop_at = 0;
     MUST(two, atv_trainer_run(b, &docs.data, 17, look, &sb));
     CHECK(same(straight, first), "stopping and going on gives other bits");
+
+    /* what failed in the callback is told; what failed before it is not */
+    atv_model_init(first, 3);
+    atv_trainer_destroy(b);
+    b = make(first, &d);
+    FAILS(two, atv_trainer_run(b, &docs.data, 2, save_nowhere, b), ATV_ERR_STOPPED,
+          "stopped by on_step after step 1: no/such/directory/x: cannot be written: No such file");
+    FAILS(two, atv_trainer_run(b, &docs.data, 2, save_nowhere, NULL), ATV_ERR_STOPPED, "stopped by on_step after step 2");
+    CHECK(!strstr(atv_last_error(two), "written"), "an older failure is told: %s", atv_last_error(two));
 
     /* another seed, another order; the seed decides alone, not the threads */
     atv_model_init(first, 3);
