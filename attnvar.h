@@ -1025,7 +1025,8 @@ static atv_result atvi_fail(atv_ctx *ctx, atv_result result, const char *format,
 static atv_result atvi_stopped(atv_ctx *ctx, unsigned failures, const char *callback, const char *after, int64_t n) {
     char why[sizeof ctx->error] = "";
     if (ctx->failures != failures) memcpy(why, ctx->error, sizeof why);
-    return atvi_fail(ctx, ATV_ERR_STOPPED, "stopped by %s after %s %ld%s%s", callback, after, (long)n, *why ? ": " : "", why);
+    return atvi_fail(ctx, ATV_ERR_STOPPED, "stopped by %s after %s %ld%s%s", callback, after, (long)n, *why ? ": " : "",
+                     why);
 }
 
 ATVI_PRINTF(3, 4)
@@ -6067,6 +6068,8 @@ static atv_result atvi_json_parse(atv_ctx *ctx, const char *what, const char *te
     r.what = what;
     r.text = r.at = text ? text : "";
     r.end = r.text + (text ? size : 0);
+    if (r.end - r.text >= 3 && memcmp(r.text, "\xEF\xBB\xBF", 3) == 0)
+        return atvi_json_bad(&r, r.at, "a byte order mark, which JSON has none of");
     result = atvi_json_value(&r, 0);
     atvi_json_space(&r);
     if (result == ATV_OK && r.at < r.end) result = atvi_json_bad(&r, r.at, "more text after the value");
@@ -9508,12 +9511,18 @@ static int atvi_next_line(atvi_lines *l) {
 
 /* A line's JSON object; errors name the line and the column. */
 static atv_result atvi_line_parse(atv_ctx *ctx, const atvi_lines *l, atvi_json *out) {
+    static const char whole[] = "each line is to be one object, {..}";
+    const size_t end = l->length - (l->at[l->length - 1] == '\r');
+    const int closed = l->at[end - 1] == '}';
     atv_result r = atvi_json_parse(ctx, "the object", l->at, l->length, out);
-    const char *column = r == ATV_OK ? NULL : strstr(ctx->error, "column");    /* its own line is always the first */
     char why[512];
-    if (!column || r == ATV_ERR_MEMORY) return r;
-    snprintf(why, sizeof why, "%s", column);
-    return atvi_fail(ctx, r, "line %ld %s", (long)l->line, why);
+    if (r == ATV_ERR_MEMORY || (r == ATV_OK && out->nodes->type == ATVI_JSON_OBJECT)) return r;
+    if (r == ATV_OK) atvi_json_free(out);
+    if (l->at[strspn(l->at, " \t")] == '[')                /* the line is not blank: this ends in it */
+        return atvi_fail(ctx, ATV_ERR_FORMAT, "line %ld: an array begins here, but %s", (long)l->line, whole);
+    if (r == ATV_OK) return atvi_fail(ctx, ATV_ERR_FORMAT, "line %ld: no object, but %s", (long)l->line, whole);
+    snprintf(why, sizeof why, "%s", strstr(ctx->error, "column"));          /* its own line is always the first */
+    return atvi_fail(ctx, r, "line %ld %s%s%s", (long)l->line, why, closed ? "" : "; ", closed ? "" : whole);
 }
 
 /* A pair whose sentences wait: tokens of each, and how many first ones they share; UID and linguistics_term in the text. */
@@ -9754,7 +9763,7 @@ static int atvi_label_text(const atvi_jnode *node, char *to, size_t *size, int64
         *size = (size_t)snprintf(to, ATVI_TASK_PIECES, "%lld", (long long)*value);
     } else if (*type == ATVI_JSON_STRING) {
         *size = atvi_json_unescape(node, to, node->size);
-        if (*size == 0 || memchr(to, 0, *size)) return 0;
+        if (*size == 0 || memchr(to, 0, *size)) return 0;   /* a label is a name, which ends with a 0 */
     } else return 0;
     to[*size] = 0;
     return 1;
@@ -9776,8 +9785,9 @@ static atv_result atvi_task_label(atvi_task_reader *r, const atvi_jnode *node, i
     if (!atvi_label_text(node, r->text, &size, &label.value, &type))
         return atvi_fail(ctx, type == ATVI_JSON_NUMBER ? ATV_ERR_UNSUPPORTED : ATV_ERR_FORMAT, type == ATVI_JSON_NUMBER ?
                          "line %ld: label=%.*s is no whole number: regression is not done here" :
-                         "line %ld: label=%.*s is no number, no string, not true or false", (long)r->line,
-                         (int)ATVI_MIN(node->size, 60), node->text);
+                         type != ATVI_JSON_STRING ? "line %ld: label=%.*s is no number, no string, not true or false" :
+                         node->size > 0 ? "line %ld: label=\"%.*s\" has a character 0" :
+                         "line %ld: label=\"%.*s\" is empty", (long)r->line, (int)ATVI_MIN(node->size, 60), node->text);
     if (type == ATVI_JSON_NUMBER && label.value == -1) { *out = -100; return ATV_OK; }
     for (i = 0; r->desc.labels && i < r->desc.n_labels; i++)
         if (strcmp(r->desc.labels[i], r->text) == 0) { *out = i; return ATV_OK; }
@@ -9928,7 +9938,8 @@ static atv_result atvi_task_read(atvi_task_reader *r, const char *jsonl, size_t 
         atvi_json_free(&json);
         ATVI_TRY(result);
     }
-    if (r->task->data.n_docs == 0) return atvi_fail(r->task->ctx, ATV_ERR_FORMAT, "no examples");
+    if (r->task->data.n_docs == 0)
+        return atvi_fail(r->task->ctx, ATV_ERR_FORMAT, "no examples: %s", size > 0 ? "all lines are blank" : "it is empty");
     return atvi_task_finish(r);
 }
 
