@@ -84,6 +84,9 @@ refused 2 "attnvar eval: 'b' is one argument too many after 'a'" eval a b
 refused 2 "attnvar eval: DIR is missing; --help tells more" eval --json
 refused 2 "attnvar logits: --out is missing; --help tells more" logits x --ids y --shape 1,2
 refused 2 "attnvar eval: one of --text, --pairs and --classify is needed" eval x
+refused 2 "attnvar eval: --limit is of no use with --text" eval x --text y --limit 3
+refused 2 "attnvar eval: --wrap is of no use with --pairs" eval x --pairs y --wrap
+refused 2 "attnvar eval: --no-space is of no use with --classify" eval x --classify y --no-space
 refused 2 "attnvar finetune: --task is missing; --help tells more" finetune x
 refused 2 "attnvar finetune: --valid is missing, and --task=a.json has no .train. that could become .validation." \
     finetune x --task a.json
@@ -92,6 +95,25 @@ refused 2 "attnvar generate: --logprobs needs --json" generate x --prompt y --lo
 refused 2 "attnvar train: --data or --ids is missing; --help tells more" train --out "$t/x"
 refused 2 "attnvar train: --ids and --data do not go together" train --ids a --data b --shape 1,2
 refused 2 "attnvar train: --heads=4 and --model do not go together" train --data a --model b --heads 4 --out "$t/x"
+: > "$t/file"                # no directory can be made in it, and none beyond the other
+ln -s nowhere "$t/dangling"
+refused 1 "attnvar train: $t/file: cannot be written: Not a directory" train --steps 0 --out "$t/file"
+refused 1 "attnvar convert: $t/file/x: cannot be written: Not a directory" convert "$here/golden/gqa" --out "$t/file/x"
+refused 1 "attnvar convert: $t/dangling: cannot be written: No such file or directory" \
+    convert "$here/golden/gqa" --out "$t/dangling/x"
+mkdir "$t/closed"
+chmod 555 "$t/closed"
+closed=$t/closed
+[ -w "$closed" ] && closed=/proc                # to root it is open
+if [ -d "$closed" ]; then                       # before anything is read
+    fails "$closed: cannot be written: " train --data "$t/none" --out "$closed/x/y"
+    fails "$closed: cannot be written: " finetune "$t/none" --task "$t/none.train.json" --out "$closed"
+    fails "$closed: cannot be written: " convert "$t/none" --out "$closed"
+else skip "a directory that is closed to root: there is no /proc"; fi
+mkdir "$t/a b"
+fails "$t/none/config.json" convert "$t/none" --out "$t/a b/c/d"
+[ -z "$(ls -A "$t/a b")" ]
+result $? "a refused run left $(ls -A "$t/a b")"
 refused 1 "attnvar logits: $t/none: cannot be read: No such file or directory" logits x --ids "$t/none" --shape 1,2 --out "$t/x"
 fails "$t/none" inspect "$t/none"
 fails "num_heads" train --steps 0 --out "$t/x" --hidden 30 --heads 4
@@ -284,6 +306,13 @@ result $? "train lowers the loss: $(cat "$t/out")"
 : > "$t/empty"
 fails "$t/empty: holds no document" train --data "$t/empty" --tokenizer "$t/a" --out "$t/x"
 fails "$t/no.txt: cannot be read" train --data "$t/no.txt" --out "$t/x"
+if [ -w /dev/full ]; then                       # a full disk, while training saves
+    mkdir "$t/full"
+    ln -s /dev/full "$t/full/trainer.safetensors.tmp"
+    "$bin" train --data "$t/data" $shape --batch 4 --steps 4 --save-every 2 --out "$t/full" > "$t/out" 2> "$t/err"
+    [ $? -eq 1 ] && [ "$(cat "$t/err")" = "attnvar train: $t/full/trainer.safetensors: cannot be written: No space left on device" ]
+    result $? "train on a full disk: $(cat "$t/err")"
+fi
 ok "train --steps 0" train --steps 0 $shape --out "$t/zero"
 [ -s "$t/zero/model.safetensors" ] && [ -s "$t/zero/config.json" ]
 result $? "train --steps 0 saves"
@@ -334,6 +363,17 @@ ok "eval --pairs --json" eval "$t/c/d" --pairs "$t/pairs" --json
 says "eval --pairs --json" '^{"table": "mean of files", "files": 2, "accuracy": 1}$'
 echo '{"sentence_good": "The hen sings."}' > "$t/bad.json"
 fails "$t/bad.json: line 1: no sentence_bad" eval "$t/c/d" --pairs "$t/bad.json"
+fails "$t/empty: holds no pair: it is empty" eval "$t/c/d" --pairs "$t/empty"
+sed 's/^/[/' "$t/pairs/order.jsonl" > "$t/bad.json"
+fails "$t/bad.json: line 1: an array begins here" eval "$t/c/d" --pairs "$t/bad.json"
+{ printf '\357\273\277'; cat "$t/pairs/order.jsonl"; } > "$t/bad.json"
+fails "$t/bad.json: line 1 column 1: a byte order mark" eval "$t/c/d" --pairs "$t/bad.json"
+big=$tk                                         # a tokenizer of more tokens than the model has
+for how in "eval --text $t/data/valid.txt" "eval --pairs $t/pairs" "finetune --task $t/none.train.json"; do
+    fails "$big: its tokenizer has 600 tokens, but $t/c/d vocab_size=300" ${how%% *} "$t/c/d" ${how#* } --tokenizer "$big"
+done
+fails "$big: its tokenizer has 600 tokens, but $t/c/d vocab_size=300" \
+    train --model "$t/c/d" --data "$t/data" --tokenizer "$big" --out "$t/x"
 fails "--start-token=nobody" eval "$t/c/d" --pairs "$t/pairs" --start-token nobody
 fails "--start-token=9999" eval "$t/c/d" --pairs "$t/pairs" --start-token 9999
 fails "$t/a/config.json" eval "$t/c/d" --pairs "$t/a/config.json"
@@ -364,6 +404,15 @@ ok "eval --classify" eval "$t/dogs" --classify "$t/task/dogs.validation.json"
 says "eval --classify" "^metric accuracy score $score baseline 0.[56][0-9]* accuracy $score baseline_accuracy .* examples 40$"
 ok "eval --classify --json" eval "$t/dogs" --classify "$t/task/dogs.validation.json" --json --metric mcc
 says "eval --classify --json" '^{"metric": "mcc", "score": [-0-9.]*, "baseline": 0, "accuracy": [0-9.]*, .*"examples": 40}$'
+ok "eval --classify --limit" eval "$t/dogs" --classify "$t/task/dogs.validation.json" --limit 7 --json
+head -n 7 "$t/task/dogs.validation.json" > "$t/seven.json"
+cp "$t/out" "$t/have"
+ok "eval --classify" eval "$t/dogs" --classify "$t/seven.json" --json
+same "eval --classify --limit" "$t/have" "$t/out"
+says "eval --classify --limit" '"examples": 7}$'
+{ cat "$t/seven.json"; echo "{"; } > "$t/eight.json"
+ok "what comes after the limit is not read" eval "$t/dogs" --classify "$t/eight.json" --limit 7
+fails "$t/eight.json: line 8 column 2: " eval "$t/dogs" --classify "$t/eight.json" --limit 8
 ok "finetune --json" finetune "$t/c/d" --task "$t/task/dogs.train.json" --valid "$t/task/dogs.validation.json" \
     --epochs 1 --wrap --max-length 20 --metric f1 --seed 3 --json
 [ "$(grep -c '^{"step": 3, .*"metric": "f1", .*}$' "$t/out")" -eq 1 ] && grep -q '^{"best_step": 3, .*"examples": 40, "steps": 3, .*}$' "$t/out"
@@ -383,6 +432,10 @@ echo '{"sentence1": "a", "sentence2": "b", "label": "cow"}' > "$t/cow.json"
 label=$(sed -n '1s/.*\("label": *[^,}]*\).*/\1/p' "$t/task/dogs.validation.json")
 echo "{\"question\": \"a\", \"passage\": \"b\", $label}" > "$t/cow2.json"
 fails "$t/cow.json: line 1: label=cow is none of the 2 from another to dog" eval "$t/dogs" --classify "$t/cow.json"
+sed 's/"label": "[a-z]*"/"label": -1/' "$t/task/dogs.validation.json" > "$t/nolabel.json"
+fails "$t/nolabel.json: no example has a label" finetune "$t/c/d" --task "$t/task/dogs.train.json" --valid "$t/nolabel.json"
+fails "$t/nolabel.json: no example has a label" finetune "$t/c/d" --task "$t/nolabel.json" --valid "$t/task/dogs.validation.json"
+fails "$t/nolabel.json: no example has a label" eval "$t/dogs" --classify "$t/nolabel.json"
 fails "$t/cow.json: all labels are cow" finetune "$t/c/d" --task "$t/cow.json" --valid "$t/task/dogs.validation.json"
 fails "has the fields sentence" finetune "$t/c/d" --task "$t/task/dogs.train.json" --valid "$t/cow2.json"
 fails "would replace the language model" finetune "$t/c/d" --task "$t/task/dogs.train.json" --out "$t/c/d"

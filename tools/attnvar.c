@@ -317,13 +317,34 @@ static int has_file(const char *dir, const char *name) {
     return found;
 }
 
+/* Before the work begins: can files be made in the directory, or where it will be made? Nothing is left there. */
+static void check_out(const char *path) {
+    char *part = join(path, "", ""), *probe;
+    struct stat s;
+    int file;
+    while (lstat(part, &s) != 0 && errno == ENOENT && strcmp(part, ".") != 0) {
+        char *slash = strrchr(part, '/');
+        if (slash) slash[slash == part] = 0;                /* "/x" is in "/" */
+        else strcpy(part, ".");
+    }
+    probe = join(part, "/", "attnvar.XXXXXX");
+    file = mkstemp(probe);
+    if (file < 0) die("%s: cannot be written: %s", part, strerror(errno));
+    close(file);
+    remove(probe);
+    free(probe);
+    free(part);
+}
+
 static void make_directory(const char *path) {
     char *part = join(path, "", ""), *at = part;
     do {
         char c = *++at;
+        int error;
         if (c != '/' && c != 0) continue;
         *at = 0;
-        if (mkdir(part, 0777) != 0 && !is_directory(part)) die("%s: cannot be made: %s", part, strerror(errno));
+        error = mkdir(part, 0777) == 0 ? 0 : errno;
+        if (error && !is_directory(part)) die("%s: cannot be made: %s", part, strerror(error));
         *at = c;
     } while (*at);
     free(part);
@@ -431,6 +452,21 @@ static atv_work *make_work(atv_model *model, int max_tokens, int backward) {
 static atv_tokenizer *load_tokenizer(const char *dir) {
     atv_tokenizer *tokenizer;
     check(atv_tokenizer_load(ctx, dir, &tokenizer));
+    return tokenizer;
+}
+
+/* Special tokens do not come from text: a [PAD] that the model never got does no harm. */
+static void check_fits(const atv_tokenizer *tokenizer, const char *tokenizer_dir, const atv_model *model, const char *dir) {
+    int all = atv_tokenizer_vocab_size(tokenizer), n = all, vocab_size = atv_model_config(model)->vocab_size;
+    while (n > vocab_size && atv_tokenizer_is_special(tokenizer, n - 1)) n--;
+    if (n > vocab_size) die("%s: its tokenizer has %d tokens, but %s vocab_size=%d", tokenizer_dir, all, dir, vocab_size);
+}
+
+/* --tokenizer, or the model's, which is the command's DIR. */
+static atv_tokenizer *load_fitting_tokenizer(const args *a, const atv_model *model) {
+    const char *dir = given(a, "tokenizer") ? words(a, "tokenizer") : a->operand;
+    atv_tokenizer *tokenizer = load_tokenizer(dir);
+    check_fits(tokenizer, dir, model, a->operand);
     return tokenizer;
 }
 
@@ -748,6 +784,7 @@ static int run_train(const args *a) {
     check_train_args(a);
     t.a = a;
     t.out = needed(a, "out");
+    check_out(t.out);
     t.steps = whole(a, "steps");
     t.log_every = given(a, "ids") && !given(a, "log-every") ? 1 : small(a, "log-every");
     if (!given(a, "resume") && has_file(t.out, "trainer.safetensors"))
@@ -769,9 +806,8 @@ static int run_train(const args *a) {
     if (given(a, "context") && small(a, "context") > context)
         die("--context=%d, but %s has max_position_embeddings=%d", small(a, "context"), words(a, "model"), context);
     if (given(a, "context")) context = small(a, "context");
-    if (t.tokenizer && atv_tokenizer_vocab_size(t.tokenizer) > atv_model_config(t.model)->vocab_size)
-        die("%s: has vocab_size=%d, but the tokenizer %d entries", words(a, "model"),
-            atv_model_config(t.model)->vocab_size, atv_tokenizer_vocab_size(t.tokenizer));
+    if (t.tokenizer && given(a, "model"))
+        check_fits(t.tokenizer, words(a, given(a, "tokenizer") ? "tokenizer" : "model"), t.model, words(a, "model"));
 
     desc = trainer_desc(a, r.ids ? r.n : small(a, "batch"), r.ids ? r.length : context);
     check(atv_trainer_create(t.model, &desc, &t.trainer));
@@ -909,6 +945,7 @@ static int run_generate(const args *a) {
         if (atv_model_config(model)->has_special_ids) stop = atv_model_config(model)->eos_token_id;
     } else {
         g.tokenizer = load_tokenizer(a->operand);
+        check_fits(g.tokenizer, a->operand, model, a->operand);
         if (strcmp(words(a, "prompt"), "-") == 0) {
             text = read_all("-", &size);
             if (size && text[size - 1] == '\n') size--;     /* the shell's */
@@ -1151,7 +1188,7 @@ static void eval_pairs(const args *a, atv_model *model, atv_tokenizer *tokenizer
         outcome = atv_eval_pairs(work, tokenizer, text, first_lines(text, size, whole(a, "limit")), &desc, &result);
         free(text);
         if (outcome != ATV_OK) die("%s: %s", files[i], atv_last_error(ctx));
-        if (result.pairs == 0) die("%s: holds no pair", files[i]);
+        if (result.pairs == 0) die("%s: holds no pair: %s", files[i], size > 0 ? "all lines are blank" : "it is empty");
         mean += (double)result.correct / (double)result.pairs / (double)n;
         all.pairs += result.pairs;
         all.correct += result.correct;
@@ -1182,15 +1219,25 @@ static atv_metric metric_of(const args *a, const char *path) {
     return ATV_METRIC_ACCURACY;
 }
 
-static atv_task *load_task(const args *a, const char *path, atv_tokenizer *tokenizer, const atv_model *model,
+/* The first `limit` lines, 0: all; some example must have a label. */
+static atv_task *load_task(const args *a, const char *path, int64_t limit, atv_tokenizer *tokenizer, const atv_model *model,
                            const char *const *labels, int n_labels) {
     atv_task_desc desc = {0};
     atv_task *task;
+    const atv_data *data;
+    size_t size;
+    char *text = read_all(path, &size);
+    int i = 0;
     desc.max_length = (int)least(small(a, "max-length"), atv_model_config(model)->max_position_embeddings);
     desc.wrap = given(a, "wrap");
     desc.labels = labels;
     desc.n_labels = n_labels;
-    check(atv_task_load(tokenizer, path, &desc, &task));
+    if (atv_task_from_memory(tokenizer, text, first_lines(text, size, limit), &desc, &task) != ATV_OK)
+        die("%s: %s", path, atv_last_error(ctx));
+    free(text);
+    data = atv_task_data(task);
+    while (i < data->n_docs && data->labels[i] < 0) i++;
+    if (i == data->n_docs) die("%s: no example has a label", path);
     return task;
 }
 
@@ -1248,18 +1295,22 @@ static char *validation_file(const args *a) {
 static int run_finetune(const args *a) {
     const char *path = needed(a, "task");
     char *valid_path = validation_file(a);
-    atv_model *model = load_model(a->operand);
-    atv_tokenizer *tokenizer = load_tokenizer(given(a, "tokenizer") ? words(a, "tokenizer") : a->operand);
+    atv_model *model;
+    atv_tokenizer *tokenizer;
     atv_finetune_desc desc = atv_finetune_babylm();
     atv_finetune_result result;
-    atv_task *train = load_task(a, path, tokenizer, model, NULL, 0), *valid;
+    atv_task *train, *valid;
     const char *const *labels;
     finetuning f;
     record r = begin(a);
     int n;
+    if (given(a, "out")) check_out(words(a, "out"));
+    model = load_model(a->operand);
+    tokenizer = load_fitting_tokenizer(a, model);
+    train = load_task(a, path, 0, tokenizer, model, NULL, 0);
     labels = atv_task_labels(train, &n);
-    if (n < 2) die("%s: all labels are %s", path, n ? labels[0] : "unknown");
-    valid = load_task(a, valid_path, tokenizer, model, labels, n);
+    if (n < 2) die("%s: all labels are %s, so that there is nothing to tell apart", path, labels[0]);
+    valid = load_task(a, valid_path, 0, tokenizer, model, labels, n);
     if (strcmp(atv_task_fields(train), atv_task_fields(valid)) != 0)
         die("%s has the fields %s, %s %s", path, atv_task_fields(train), valid_path, atv_task_fields(valid));
     if (given(a, "out") && strcmp(words(a, "out"), a->operand) == 0 && atv_model_config(model)->num_labels == 0)
@@ -1332,13 +1383,12 @@ static void eval_task(const args *a, atv_model *model, atv_tokenizer *tokenizer)
     labels = (const char **)allocate((size_t)n, sizeof *labels);
     for (i = 0; i < n; i++) labels[i] = atv_model_label(model, i);
     if (!labels[0]) die("%s: its config.json does not name the labels", a->operand);
-    task = load_task(a, path, tokenizer, model, labels, n);
+    task = load_task(a, path, whole(a, "limit"), tokenizer, model, labels, n);
     data = atv_task_data(task);
     predicted = (int32_t *)allocate((size_t)data->n_docs, sizeof *predicted);
     work = make_work(model, (int)most(PAIRS_TOKENS, atv_model_config(model)->max_position_embeddings), 0);
     check(atv_classify(work, data, predicted, NULL));
     atv_measure(data->labels, predicted, data->n_docs, n, &m, &baseline);
-    if (m.n == 0) die("%s: no example has a label", path);
     atv_interval(m.correct, m.n, &low, &high);
     put_metrics(&r, metric_of(a, path), &m, &baseline);
     put_real(&r, "accuracy_low", low);
@@ -1351,13 +1401,25 @@ static void eval_task(const args *a, atv_model *model, atv_tokenizer *tokenizer)
     atv_task_destroy(task);
 }
 
+static void check_eval_args(const args *a) {
+    static const struct { const char *name, *with; } parts[] = {
+        {"context", "text"}, {"start-token", "pairs"}, {"no-space", "pairs"}, {"limit", "pairs|classify"},
+        {"metric", "classify"}, {"max-length", "classify"}, {"wrap", "classify"}};
+    const char *what = given(a, "text") ? "text" : given(a, "pairs") ? "pairs" : "classify";
+    size_t i;
+    if (given(a, "text") + given(a, "pairs") + given(a, "classify") != 1)
+        misused("one of --text, --pairs and --classify is needed");
+    for (i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (given(a, parts[i].name) && place(parts[i].with, what) < 0)
+            misused("--%s is of no use with --%s", parts[i].name, what);
+}
+
 static int run_eval(const args *a) {
     atv_model *model;
     atv_tokenizer *tokenizer;
-    if (given(a, "text") + given(a, "pairs") + given(a, "classify") != 1)
-        misused("one of --text, --pairs and --classify is needed");
+    check_eval_args(a);
     model = (given(a, "classify") ? load_model : load_language_model)(a->operand);
-    tokenizer = load_tokenizer(given(a, "tokenizer") ? words(a, "tokenizer") : a->operand);
+    tokenizer = load_fitting_tokenizer(a, model);
     (given(a, "text") ? eval_text : given(a, "pairs") ? eval_pairs : eval_task)(a, model, tokenizer);
     atv_tokenizer_destroy(tokenizer);
     atv_model_destroy(model);
@@ -1631,9 +1693,12 @@ static int run_inspect(const args *a) {
 
 static int run_convert(const args *a) {
     const char *out = needed(a, "out");
-    atv_model *model = load_model(a->operand);
-    atv_tokenizer *tokenizer = find_tokenizer(a->operand);
+    atv_model *model;
+    atv_tokenizer *tokenizer;
     atv_save_desc desc = {0};
+    check_out(out);
+    model = load_model(a->operand);
+    tokenizer = find_tokenizer(a->operand);
     desc.dtype = (atv_dtype)choice(a, "dtype");             /* in the order of ATV_DTYPES */
     desc.tokenizer = tokenizer;
     make_directory(out);
@@ -1727,7 +1792,7 @@ static const option eval_options[] = {
     {"pairs", WORDS, "PATH", NULL, 0, 0, "minimal pairs as JSON lines, counted by file, linguistics_term and UID; of a directory all .json and .jsonl"},
     {"start-token", WORDS, "TOKEN", NULL, 0, 0, "before each sentence, as text or id (default: the end token)"},
     {"no-space", FLAG, NULL, NULL, 0, 0, "no space before each sentence"},
-    {"limit", WHOLE, "N", "0", 0, MANY, "only the first N lines of each file; 0: all"},
+    {"limit", WHOLE, "N", "0", 0, MANY, "only the first N lines of each file of --pairs or --classify; 0: all"},
     {"classify", WORDS, "FILE", NULL, 0, 0, "a classifier's answers to a task's JSON lines, see attnvar finetune"},
     TASK,
     {"tokenizer", WORDS, "DIR", NULL, 0, 0, "another tokenizer than the model's"},
