@@ -605,8 +605,10 @@ static void lab_read_pairs(lab_state *lab, const char *dir) {
 
 /* The file of a task, NAME.part.json or .jsonl. */
 static lab_path lab_task_path(const char *dir, const char *name, const char *part) {
-    lab_path p = lab_pathf("%s/%s.%s.json", dir, name, part);
-    return lab_exists(p.s) ? p : lab_pathf("%sl", p.s);
+    lab_path p = lab_pathf("%s/%s.%s.json", dir, name, part), lines = lab_pathf("%sl", p.s);
+    if (lab_exists(p.s)) return p;
+    if (!lab_exists(lines.s)) lab_die("%s: neither it nor %s.%s.jsonl is there", p.s, name, part);
+    return lines;
 }
 
 static atv_metric lab_metric(const char *task) {

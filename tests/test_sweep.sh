@@ -56,6 +56,17 @@ result $? "one process: $(tail -n 1 "$t/alone.log")"
 [ "$(results alone)" -eq $pieces ]
 result $? "one process: not $pieces results"
 
+# ---- half a task
+
+mkdir "$t/half"
+for name in parity.train.json parity.train.jsonl; do
+    cp "$t/parity.train.json" "$t/half/$name"
+    OUT=$t/half.out WORK=plan SCALE=smoke DATA='' PAIRS='' GLUE="$t/half" TOKENIZER='' "$bin" > "$t/half.log" 2>&1
+    [ $? -eq 1 ] && grep -qF "$t/half/parity.validation.json: neither it nor parity.validation.jsonl is there" "$t/half.log"
+    result $? "no validation file beside $name: $(tail -n 1 "$t/half.log")"
+    rm "$t/half/$name"
+done
+
 # ---- killed
 
 done=0
