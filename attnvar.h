@@ -83,7 +83,8 @@
    FORMATS
        config.json, model.safetensors (also in shards), tokenizer.json or vocab.json with merges.txt. A trainer's state is
        a safetensors file too. Keys of our own in config.json, written only where they say something: num_key_value_heads,
-       kqv_size, kv_of_head, kv_of_layer, layers. A classifier's directory is that of a GPTNeoForSequenceClassification.
+       kqv_size, kv_of_head, kv_of_layer, layers. A classifier's directory is that of a GPTNeoForSequenceClassification;
+       how its examples are read is among task_specific_params.
 
    SWITCHES (define before the implementation)
        ATV_STATIC      all functions static (also before every other include)
@@ -455,6 +456,12 @@ ATVDEF atv_result atv_model_classifier(const atv_model *model, int num_labels, u
    and LABEL_0, LABEL_1, .. in a file. */
 ATVDEF atv_result atv_model_set_labels(atv_model *model, const char *const *names);
 ATVDEF const char *atv_model_label(const atv_model *model, int label);
+
+/* How a classifier's examples are made into documents, for atv_task_desc: max_length, above 0, and wrap, 0 or 1. In its
+   config.json that is task_specific_params, text-classification: max_length and add_special_tokens, as transformers calls a
+   tokenizer's arguments. Nothing here follows it by itself. Where it is not known, max_length is 0, wrap -1. */
+ATVDEF atv_result atv_model_set_task(atv_model *model, int max_length, int wrap);
+ATVDEF void atv_model_task(const atv_model *model, int *max_length, int *wrap);
 
 /* Sequences laid end to end: ids [N], N the sum of lengths. */
 typedef struct atv_batch {
@@ -3896,6 +3903,7 @@ struct atv_model {
     size_t config_size;
     char *labels;                   /* names, each with a 0 behind it; NULL: none */
     int named_labels;               /* 1: config_text has them */
+    int task_length, task_wrap;     /* as atv_model_task tells */
 };
 
 static int atvi_count_params(const atv_config *c) {
@@ -4024,6 +4032,7 @@ ATVDEF atv_result atv_model_create(atv_ctx *ctx, const atv_config *config, atv_m
     if (!arena.base) return ATV_ERR_MEMORY;
     arena.used = 0;
     *out = atvi_model_whole(&arena, ctx, &c);
+    (*out)->task_wrap = -1;
     return ATV_OK;
 }
 
@@ -4060,6 +4069,21 @@ ATVDEF const char *atv_model_label(const atv_model *model, int label) {
     const char *name = label >= 0 && label < model->config.num_labels ? model->labels : NULL;
     for (; name && label > 0; label--) name += strlen(name) + 1;
     return name;
+}
+
+ATVDEF atv_result atv_model_set_task(atv_model *model, int max_length, int wrap) {
+    if (model->config.num_labels == 0)
+        return atvi_fail(model->ctx, ATV_ERR_ARGUMENT, "num_labels=0: this is a language model, which has no task");
+    ATVI_TRY(atvi_check_range(model->ctx, "max_length", max_length, 1, INT_MAX));
+    ATVI_TRY(atvi_check_range(model->ctx, "wrap", wrap, 0, 1));
+    model->task_length = max_length;
+    model->task_wrap = wrap;
+    return ATV_OK;
+}
+
+ATVDEF void atv_model_task(const atv_model *model, int *max_length, int *wrap) {
+    *max_length = model->task_length;
+    *wrap = model->task_wrap;
 }
 
 /* Parameter i in a flat array laid out like the model's values: the values themselves, gradients, moments. */
@@ -6691,7 +6715,11 @@ static const char *const atvi_cfg_ours[] = {
 };
 
 /* Of a classifier: written anew, but for the names of its labels. */
-static const char *const atvi_cfg_labels[] = {"architectures", "id2label", "label2id", "num_labels", "problem_type"};
+static const char *const atvi_cfg_labels[] = {
+    "architectures", "id2label", "label2id", "num_labels", "problem_type", "task_specific_params"
+};
+static const char *const atvi_cfg_task_name[] = {"text-classification"};      /* in task_specific_params */
+static const char *const atvi_cfg_task[] = {"max_length", "add_special_tokens"};
 static const char atvi_cfg_classifier[] = "GPTNeoForSequenceClassification";
 
 /* Kept too, and written with these values when the file that was read, if any, lacks them. */
@@ -6725,6 +6753,7 @@ typedef struct atvi_cfg {
     int *ints, n_ints;                                      /* the memory of its arrays */
     atv_layer *layers;
     int named_labels;                                       /* 1: id2label names the labels of a classifier */
+    int task_length, task_wrap;                             /* a classifier's; 0, -1: it does not tell */
 } atvi_cfg;
 
 static int atvi_cfg_listed(const atvi_jnode *key, const char *const *list, int n) {
@@ -6949,6 +6978,20 @@ static atv_result atvi_cfg_num_labels(atvi_cfg *c) {
     return ATV_OK;
 }
 
+/* How a classifier reads its examples. */
+static atv_result atvi_cfg_read_task(atvi_cfg *c) {
+    const atvi_jnode *all = atvi_cfg_get(c->json.nodes, "task_specific_params");
+    const atvi_jnode *task = atvi_cfg_get(all, atvi_cfg_task_name[0]), *wrap = atvi_cfg_get(task, atvi_cfg_task[1]);
+    static const char where[] = "task_specific_params.text-classification.";
+    c->task_wrap = -1;
+    if (c->config.num_labels == 0) return ATV_OK;
+    ATVI_TRY(atvi_cfg_int(c, task, where, atvi_cfg_task[0], 1, &c->task_length));
+    if (wrap && wrap->type != ATVI_JSON_TRUE && wrap->type != ATVI_JSON_FALSE)
+        return atvi_cfg_bad(c, where, atvi_cfg_task[1], wrap, "is not true or false");
+    if (wrap) c->task_wrap = wrap->type == ATVI_JSON_TRUE;
+    return ATV_OK;
+}
+
 /* The names of id2label (numbers, where a task's labels are numbers), for the model that has just been made. */
 static atv_result atvi_cfg_name_labels(const atvi_cfg *c, atv_model *model) {
     const int n = c->named_labels ? model->config.num_labels : 0;
@@ -7053,6 +7096,7 @@ static atv_result atvi_cfg_fields(atvi_cfg *c) {
     ATVI_TRY(atvi_cfg_ints(c, root, "", "kv_of_layer", f->num_layers, &f->kv_of_layer));
     ATVI_TRY(atvi_cfg_layers(c));
     ATVI_TRY(atvi_cfg_num_labels(c));
+    ATVI_TRY(atvi_cfg_read_task(c));
     r = atv_config_resolve(c->ctx, f, &resolved);
     if (r == ATV_OK || r == ATV_ERR_MEMORY) return r;
     memcpy(error, c->ctx->error, sizeof error);
@@ -7241,6 +7285,40 @@ static void atvi_cfg_put_labels(atvi_buf *buf, const atv_model *model, const atv
     atvi_buf_text(buf, "\"single_label_classification\"");
 }
 
+/* An object's members but for those listed; returns how many. */
+static int atvi_cfg_put_rest(atvi_buf *buf, const atvi_jnode *object, const char *const *list, int n) {
+    const atvi_jnode *key;
+    int i, written = 0;
+    if (!object || object->type != ATVI_JSON_OBJECT) return 0;
+    for (i = 0, key = object + 1; i < object->count; i++, key += 1 + key[1].span) {
+        if (atvi_cfg_listed(key, list, n)) continue;
+        atvi_buf_text(buf, written++ ? ", " : "");
+        atvi_cfg_put_raw(buf, key);
+        atvi_buf_text(buf, ": ");
+        atvi_cfg_put_raw(buf, key + 1);
+    }
+    return written;
+}
+
+/* What other tasks say stays. */
+static void atvi_cfg_put_task(atvi_buf *buf, const atv_model *model, const atvi_jnode *root) {
+    const atvi_jnode *all = atvi_cfg_get(root, "task_specific_params"), *task = atvi_cfg_get(all, atvi_cfg_task_name[0]);
+    const int length = model->task_length, wrap = model->task_wrap;
+    int n;
+    if (!all && length == 0 && wrap < 0) return;
+    atvi_cfg_key(buf, "task_specific_params");
+    atvi_buf_text(buf, "{");
+    n = atvi_cfg_put_rest(buf, all, atvi_cfg_task_name, 1);
+    if (task || length > 0 || wrap >= 0) {
+        atvi_buf_format(buf, "%s\"%s\": {", n ? ", " : "", atvi_cfg_task_name[0]);
+        n = atvi_cfg_put_rest(buf, task, atvi_cfg_task, 2);
+        if (length > 0) atvi_buf_format(buf, "%s\"%s\": %d", n++ ? ", " : "", atvi_cfg_task[0], length);
+        if (wrap >= 0) atvi_buf_format(buf, "%s\"%s\": %s", n ? ", " : "", atvi_cfg_task[1], wrap ? "true" : "false");
+        atvi_buf_text(buf, "}");
+    }
+    atvi_buf_text(buf, "}");
+}
+
 static atv_result atvi_cfg_write(atvi_buf *buf, const atv_model *model, const char *dtype) {
     const atv_config *f = &model->config;
     const char *text = model->config_text;
@@ -7253,7 +7331,10 @@ static atv_result atvi_cfg_write(atvi_buf *buf, const atv_model *model, const ch
     }
     atvi_cfg_key(buf, "model_type");
     atvi_buf_text(buf, "\"gpt_neo\"");
-    if (f->num_labels) atvi_cfg_put_labels(buf, model, root);
+    if (f->num_labels) {
+        atvi_cfg_put_labels(buf, model, root);
+        atvi_cfg_put_task(buf, model, root);
+    }
     for (i = f->num_labels ? 1 : 0; i < ATVI_LENGTH(atvi_cfg_usual); i++) {       /* the first is the architecture */
         node = atvi_json_get(root, atvi_cfg_usual[i][0]);
         atvi_cfg_key(buf, atvi_cfg_usual[i][0]);
@@ -7510,6 +7591,8 @@ static atv_result atvi_model_build(const atvi_cfg *c, const char *config_text, s
         atv_model_destroy(model);
         return r;
     }
+    model->task_length = c->task_length;
+    model->task_wrap = c->task_wrap;
     atv_model_changed(model);
     *out = model;
     return ATV_OK;

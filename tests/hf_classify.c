@@ -77,6 +77,7 @@ int main(int argc, char **argv) {
         atv_model *model, *classifier;
         check(atv_model_load(ctx, argv[2], &model));
         check(atv_model_classifier(model, atoi(argv[4]), 1, &classifier));
+        check(atv_model_set_task(classifier, 33, 1));
         check(atv_model_save(classifier, argv[3], NULL));
         atv_model_destroy(classifier);
         atv_model_destroy(model);

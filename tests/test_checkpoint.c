@@ -984,6 +984,13 @@ static void test_classifiers(atv_ctx *ctx, mem_fs *fs) {
         {"num_labels", "0", ATV_ERR_FORMAT, "num_labels=0"},
         {"num_labels", "\"2\"", ATV_ERR_FORMAT, "num_labels=2 is not a whole number"},
         {"label2id", NULL, ATV_OK, ""},
+        {"task_specific_params", "null", ATV_OK, ""},
+        {"task_specific_params", "[3]", ATV_OK, ""},
+        {"task_specific_params", "{\"text-classification\": \"x\"}", ATV_OK, ""},
+        {"task_specific_params", "{\"text-classification\": {\"max_length\": 0}}", ATV_ERR_FORMAT,
+         "task_specific_params.text-classification.max_length=0 is not a whole number above 0"},
+        {"task_specific_params", "{\"text-classification\": {\"add_special_tokens\": 1}}", ATV_ERR_FORMAT,
+         "task_specific_params.text-classification.add_special_tokens=1 is not true or false"},
     };
     static const struct { const char *value; atv_result result; const char *says; } counts[] = {      /* without id2label */
         {"2", ATV_OK, ""},
@@ -992,6 +999,17 @@ static void test_classifiers(atv_ctx *ctx, mem_fs *fs) {
         {"1048576", ATV_ERR_FORMAT, "holds only"},
         {"1048577", ATV_ERR_FORMAT, "num_labels=1048577 is not 0..1048576"},
     };
+#define PARAMS "\"task_specific_params\": "
+#define TASK "\"text-classification\": {"
+#define OURS "\"max_length\": 41, \"add_special_tokens\": true}"
+    static const struct { const char *before; int length, wrap; const char *same, *none, *set; } tasks[] = {
+        {"{}", 0, -1, PARAMS "{}", PARAMS "{}", PARAMS "{" TASK OURS "}"},
+        {"{" TASK "\"max_length\": 7}}", 7, -1, PARAMS "{" TASK "\"max_length\": 7}}", PARAMS "{" TASK "}}",
+         PARAMS "{" TASK OURS "}"},
+        {"{" TASK "\"add_special_tokens\": false, \"x\": [1]}, \"text-generation\": {\"max_length\": 50}}", 0, 0,
+         PARAMS "{\"text-generation\": {\"max_length\": 50}, " TASK "\"x\": [1], \"add_special_tokens\": false}}",
+         PARAMS "{\"text-generation\": {\"max_length\": 50}, " TASK "\"x\": [1]}}",
+         PARAMS "{\"text-generation\": {\"max_length\": 50}, " TASK "\"x\": [1], " OURS "}"}};
     static const char names[] = "{\"1\": \"n\\u00f6\", \"0\": \"yes, sir\"}";
     atv_config c = small_config();
     atv_model *language = small_model(ctx, &c), *model, *got = NULL, *made = NULL;
@@ -1000,7 +1018,7 @@ static void test_classifiers(atv_ctx *ctx, mem_fs *fs) {
     const char *now;
     weight_set *s = (weight_set *)malloc(sizeof *s);
     size_t i;
-    int k;
+    int k, length;
     c.has_special_ids = 1;
     c.bos_token_id = c.eos_token_id = 1;
     for (k = 5; k >= 2; k -= 3) {
@@ -1047,6 +1065,41 @@ static void test_classifiers(atv_ctx *ctx, mem_fs *fs) {
     FAILS(ctx, atv_model_load(ctx, "s", &got), ATV_ERR_UNSUPPORTED, "transformer.score.weight");
     MUST(ctx, atv_model_save(model, "s", NULL));
 
+    /* how examples are read: kept beside what else is said of tasks; a new head does not know; not a language model's */
+    FAILS(ctx, atv_model_set_task(language, 128, 0), ATV_ERR_ARGUMENT, "num_labels=0");
+    FAILS(ctx, atv_model_set_task(model, 0, 0), ATV_ERR_ARGUMENT, "max_length=0");
+    FAILS(ctx, atv_model_set_task(model, 8, 2), ATV_ERR_ARGUMENT, "wrap=2");
+    atv_model_task(model, &length, &k);
+    CHECK(length == 0 && k == -1 && !strstr(base, "task_specific_params"), "a task of length %d, wrap %d", length, k);
+    for (i = 0; i < sizeof tasks / sizeof tasks[0]; i++) {
+        text = edit(base, "task_specific_params", tasks[i].before);
+        mem_put(fs, "s/config.json", text, strlen(text));
+        free(text);
+        MUST(ctx, atv_model_load(ctx, "s", &got));
+        atv_model_task(got, &length, &k);
+        CHECK(length == tasks[i].length && k == tasks[i].wrap, "%s: length %d, wrap %d", tasks[i].before, length, k);
+        MUST(ctx, atv_model_save(got, "s2", NULL));
+        CHECK(strstr(mem_get(fs, "s2/config.json")->data, tasks[i].same), "%s: kept as %s", tasks[i].before,
+              mem_get(fs, "s2/config.json")->data);
+        MUST(ctx, atv_model_classifier(got, 2, 9, &made));
+        atv_model_task(made, &length, &k);
+        CHECK(length == 0 && k == -1, "a new head: length %d, wrap %d", length, k);
+        MUST(ctx, atv_model_save(made, "s2", NULL));
+        CHECK(strstr(mem_get(fs, "s2/config.json")->data, tasks[i].none), "%s: a new head has %s", tasks[i].before,
+              mem_get(fs, "s2/config.json")->data);
+        MUST(ctx, atv_model_set_task(made, 41, 1));
+        MUST(ctx, atv_model_save(made, "s2", NULL));
+        CHECK(strstr(mem_get(fs, "s2/config.json")->data, tasks[i].set), "%s: set as %s", tasks[i].before,
+              mem_get(fs, "s2/config.json")->data);
+        atv_model_destroy(got);
+        MUST(ctx, atv_model_load(ctx, "s2", &got));
+        atv_model_task(got, &length, &k);
+        CHECK(length == 41 && k == 1, "%s: length %d, wrap %d after all", tasks[i].before, length, k);
+        atv_model_destroy(made);
+        atv_model_destroy(got);
+        made = got = NULL;
+    }
+
     /* names of labels stay with their head, and nothing is there twice; a new head has none */
     text = edit(base, "id2label", names);
     first = edit(text, "mystery", "[1, 2]");
@@ -1074,6 +1127,9 @@ static void test_classifiers(atv_ctx *ctx, mem_fs *fs) {
     /* a language model's stray fields stay its own, and go when it becomes a classifier */
     first = edit(mem_get(fs, "l/config.json")->data, "id2label", "{\"0\": \"only\"}");
     text = edit(first, "num_labels", "1");
+    free(first);
+    first = text;
+    text = edit(first, "task_specific_params", "{\"text-classification\": {\"max_length\": 0}}");
     mem_put(fs, "l/config.json", text, strlen(text));
     free(first);
     free(text);
@@ -1081,7 +1137,8 @@ static void test_classifiers(atv_ctx *ctx, mem_fs *fs) {
     MUST(ctx, atv_model_classifier(got, 3, 9, &made));
     MUST(ctx, atv_model_save(got, "l", NULL));
     now = mem_get(fs, "l/config.json")->data;
-    CHECK(strstr(now, "\"only\"") && strstr(now, "\"num_labels\": 1") && strstr(now, "GPTNeoForCausalLM"), "a language model's: %s", now);
+    CHECK(strstr(now, "\"only\"") && strstr(now, "\"num_labels\": 1") && strstr(now, "GPTNeoForCausalLM") &&
+          strstr(now, PARAMS "{\"text-classification\": {\"max_length\": 0}}"), "a language model's: %s", now);
     save_and_load(ctx, "made of a language model", made, "l", ATV_BF16);
     now = mem_get(fs, "l/config.json")->data;
     CHECK(!strstr(now, "\"only\"") && !strstr(now, "num_labels") && !strstr(now, "GPTNeoForCausalLM") && times(now, "LABEL_2") == 2, "%s", now);

@@ -86,6 +86,8 @@ refused 2 "attnvar logits: --out is missing; --help tells more" logits x --ids y
 refused 2 "attnvar eval: one of --text, --pairs and --classify is needed" eval x
 refused 2 "attnvar eval: --limit is of no use with --text" eval x --text y --limit 3
 refused 2 "attnvar eval: --wrap is of no use with --pairs" eval x --pairs y --wrap
+refused 2 "attnvar eval: --wrap and --no-wrap do not go together" eval x --classify y --wrap --no-wrap
+refused 2 "attnvar finetune: --wrap and --no-wrap do not go together" finetune x --task y --valid z --wrap --no-wrap
 refused 2 "attnvar eval: --no-space is of no use with --classify" eval x --classify y --no-space
 refused 2 "attnvar finetune: --task is missing; --help tells more" finetune x
 refused 2 "attnvar finetune: --valid is missing, and --task=a.json has no .train. that could become .validation." \
@@ -404,6 +406,31 @@ ok "eval --classify" eval "$t/dogs" --classify "$t/task/dogs.validation.json"
 says "eval --classify" "^metric accuracy score $score baseline 0.[56][0-9]* accuracy $score baseline_accuracy .* examples 40$"
 ok "eval --classify --json" eval "$t/dogs" --classify "$t/task/dogs.validation.json" --json --metric mcc
 says "eval --classify --json" '^{"metric": "mcc", "score": [-0-9.]*, "baseline": 0, "accuracy": [0-9.]*, .*"examples": 40}$'
+# what it was trained with, it is evaluated with
+valid=$t/task/dogs.validation.json
+grep -qF '"task_specific_params": {"text-classification": {"max_length": 48, "add_special_tokens": false}}' "$t/dogs/config.json"
+result $? "finetune keeps: $(cat "$t/dogs/config.json")"
+ok "inspect a classifier" inspect "$t/dogs"
+says "inspect a classifier" "^max_length 48$"
+says "inspect a classifier" "^wrap 0$"
+ok "eval --classify" eval "$t/dogs" --classify "$valid"
+cp "$t/out" "$t/as_trained"
+cp -r "$t/dogs" "$t/told"
+for way in 's/"add_special_tokens": false/"add_special_tokens": true/ --wrap' 's/"max_length": 48/"max_length":5/ --max-length=5'; do
+    sed "${way% --*}" "$t/dogs/config.json" > "$t/told/config.json"
+    ok "eval --classify ${way##* }" eval "$t/dogs" --classify "$valid" "${way##* }"
+    cp "$t/out" "$t/want"
+    ok "eval --classify" eval "$t/told" --classify "$valid"
+    same "eval --classify of what keeps ${way##* }" "$t/want" "$t/out"
+    cmp -s "$t/want" "$t/as_trained"
+    [ $? -eq 1 ]
+    result $? "eval --classify is with ${way##* } as without"
+    ok "eval --classify" eval "$t/told" --classify "$valid" --no-wrap --max-length 48
+    same "eval --classify in spite of what it keeps" "$t/out" "$t/as_trained"
+done
+ok "finetune a classifier" finetune "$t/told" --task "$t/task/dogs.train.json" --epochs 1 --wrap --out "$t/way"
+grep -qF '{"text-classification": {"max_length": 5, "add_special_tokens": true}}' "$t/way/config.json"
+result $? "finetune keeps: $(cat "$t/way/config.json")"
 ok "eval --classify --limit" eval "$t/dogs" --classify "$t/task/dogs.validation.json" --limit 7 --json
 head -n 7 "$t/task/dogs.validation.json" > "$t/seven.json"
 cp "$t/out" "$t/have"

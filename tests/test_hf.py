@@ -472,7 +472,12 @@ def classifiers():
         classify("make", path("trained"), folder("new"), str(N))
         model, loading = GPTNeoForSequenceClassification.from_pretrained(path("new"), output_loading_info=True)
         ok(not any(loading.values()) and model.config.num_labels == N, f"{N} labels, made here: {loading}")
+        ok(model.config.task_specific_params == {"text-classification": {"max_length": 33, "add_special_tokens": True}},
+           f"its task: {model.config.task_specific_params}")
         compare_classifier(f"{N} labels, made here", path("new"), model.eval())
+        model.save_pretrained(folder("again"))
+        told = attnvar("inspect", path("again"))
+        ok("max_length 33\nwrap 1\n" in told, f"there and back its task is lost: {told}")
     GPTNeoForSequenceClassification(neo_config(s, num_labels=1)).save_pretrained(folder("one label"))
     refused("regression", "num_labels", "convert", path("one label"), "--out", path("x"))
     refused("a continued classifier", "num_labels", "generate", path("class"), "--ids", "1,2")

@@ -1219,17 +1219,28 @@ static atv_metric metric_of(const args *a, const char *path) {
     return ATV_METRIC_ACCURACY;
 }
 
-/* The first `limit` lines, 0: all; some example must have a label. */
-static atv_task *load_task(const args *a, const char *path, int64_t limit, atv_tokenizer *tokenizer, const atv_model *model,
-                           const char *const *labels, int n_labels) {
+static void check_task_args(const args *a) {
+    if (given(a, "wrap") && given(a, "no-wrap")) misused("--wrap and --no-wrap do not go together");
+}
+
+/* How examples are read: as the options say, else as the classifier's were, else by the defaults. */
+static atv_task_desc task_desc(const args *a, const atv_model *model) {
     atv_task_desc desc = {0};
+    atv_model_task(model, &desc.max_length, &desc.wrap);
+    if (given(a, "max-length") || desc.max_length == 0) desc.max_length = small(a, "max-length");
+    if (given(a, "wrap") || given(a, "no-wrap") || desc.wrap < 0) desc.wrap = given(a, "wrap");
+    desc.max_length = (int)least(desc.max_length, atv_model_config(model)->max_position_embeddings);
+    return desc;
+}
+
+/* The first `limit` lines, 0: all; some example must have a label. */
+static atv_task *load_task(const char *path, int64_t limit, atv_tokenizer *tokenizer, atv_task_desc desc,
+                           const char *const *labels, int n_labels) {
     atv_task *task;
     const atv_data *data;
     size_t size;
     char *text = read_all(path, &size);
     int i = 0;
-    desc.max_length = (int)least(small(a, "max-length"), atv_model_config(model)->max_position_embeddings);
-    desc.wrap = given(a, "wrap");
     desc.labels = labels;
     desc.n_labels = n_labels;
     if (atv_task_from_memory(tokenizer, text, first_lines(text, size, limit), &desc, &task) != ATV_OK)
@@ -1299,18 +1310,21 @@ static int run_finetune(const args *a) {
     atv_tokenizer *tokenizer;
     atv_finetune_desc desc = atv_finetune_babylm();
     atv_finetune_result result;
+    atv_task_desc how;
     atv_task *train, *valid;
     const char *const *labels;
     finetuning f;
     record r = begin(a);
     int n;
+    check_task_args(a);
     if (given(a, "out")) check_out(words(a, "out"));
     model = load_model(a->operand);
     tokenizer = load_fitting_tokenizer(a, model);
-    train = load_task(a, path, 0, tokenizer, model, NULL, 0);
+    how = task_desc(a, model);
+    train = load_task(path, 0, tokenizer, how, NULL, 0);
     labels = atv_task_labels(train, &n);
     if (n < 2) die("%s: all labels are %s, so that there is nothing to tell apart", path, labels[0]);
-    valid = load_task(a, valid_path, 0, tokenizer, model, labels, n);
+    valid = load_task(valid_path, 0, tokenizer, how, labels, n);
     if (strcmp(atv_task_fields(train), atv_task_fields(valid)) != 0)
         die("%s has the fields %s, %s %s", path, atv_task_fields(train), valid_path, atv_task_fields(valid));
     if (given(a, "out") && strcmp(words(a, "out"), a->operand) == 0 && atv_model_config(model)->num_labels == 0)
@@ -1322,6 +1336,7 @@ static int run_finetune(const args *a) {
         model = classifier;
     }
     check(atv_model_set_labels(model, labels));
+    check(atv_model_set_task(model, how.max_length, how.wrap));
     desc.trainer.learning_rate = real(a, "lr");
     desc.trainer.schedule = (atv_schedule)choice(a, "schedule");
     desc.trainer.warmup_steps = small(a, "warmup");
@@ -1383,7 +1398,7 @@ static void eval_task(const args *a, atv_model *model, atv_tokenizer *tokenizer)
     labels = (const char **)allocate((size_t)n, sizeof *labels);
     for (i = 0; i < n; i++) labels[i] = atv_model_label(model, i);
     if (!labels[0]) die("%s: its config.json does not name the labels", a->operand);
-    task = load_task(a, path, whole(a, "limit"), tokenizer, model, labels, n);
+    task = load_task(path, whole(a, "limit"), tokenizer, task_desc(a, model), labels, n);
     data = atv_task_data(task);
     predicted = (int32_t *)allocate((size_t)data->n_docs, sizeof *predicted);
     work = make_work(model, (int)most(PAIRS_TOKENS, atv_model_config(model)->max_position_embeddings), 0);
@@ -1404,7 +1419,7 @@ static void eval_task(const args *a, atv_model *model, atv_tokenizer *tokenizer)
 static void check_eval_args(const args *a) {
     static const struct { const char *name, *with; } parts[] = {
         {"context", "text"}, {"start-token", "pairs"}, {"no-space", "pairs"}, {"limit", "pairs|classify"},
-        {"metric", "classify"}, {"max-length", "classify"}, {"wrap", "classify"}};
+        {"metric", "classify"}, {"max-length", "classify"}, {"wrap", "classify"}, {"no-wrap", "classify"}};
     const char *what = given(a, "text") ? "text" : given(a, "pairs") ? "pairs" : "classify";
     size_t i;
     if (given(a, "text") + given(a, "pairs") + given(a, "classify") != 1)
@@ -1412,6 +1427,7 @@ static void check_eval_args(const args *a) {
     for (i = 0; i < sizeof parts / sizeof *parts; i++)
         if (given(a, parts[i].name) && place(parts[i].with, what) < 0)
             misused("--%s is of no use with --%s", parts[i].name, what);
+    check_task_args(a);
 }
 
 static int run_eval(const args *a) {
@@ -1668,8 +1684,13 @@ static int run_inspect(const args *a) {
     LINE(whole, "kv_bytes_per_token", (int64_t)atv_config_kv_bytes_per_token(c));
     LINE(whole, "model_bytes", (int64_t)model_bytes);
     LINE(whole, "training_bytes", (int64_t)train_bytes);    /* of the published batch, beside the model */
-    if (c->num_labels) LINE(whole, "num_labels", c->num_labels);
-    else LINE(whole, "decoding_bytes", (int64_t)decode_bytes);      /* of one sequence, beside the model */
+    if (c->num_labels) {
+        int max_length, wrap;
+        LINE(whole, "num_labels", c->num_labels);
+        atv_model_task(model, &max_length, &wrap);
+        if (max_length > 0) LINE(whole, "max_length", max_length);          /* of examples, as finetune kept it */
+        if (wrap >= 0) LINE(whole, "wrap", wrap);
+    } else LINE(whole, "decoding_bytes", (int64_t)decode_bytes);      /* of one sequence, beside the model */
 #undef LINE
     printf(r.json ? ", \"layers\": ["
                   : "\nlayer  heads  kv heads  head dim  value dim    FFN  window  kv of  heads per kv head\n");
@@ -1725,8 +1746,11 @@ static const char isas[] = ATV_ISAS(X), variants[] = ATV_VARIANTS(X), schedules[
 #define TASK \
     {"metric", CHOICE, "accuracy|f1|mcc", NULL, 0, 0, \
      "the score, by which the best is chosen (default: mcc for cola.*, f1 for mrpc.* and qqp.*, else accuracy)"}, \
-    {"max-length", WHOLE, "N", "128", 1, MANY, "tokens of an example; what is longer is cut"}, \
-    {"wrap", FLAG, NULL, NULL, 0, 0, "the tokenizer's start and end tokens around the texts of an example"}
+    {"max-length", WHOLE, "N", "128", 1, MANY, \
+     "tokens of an example; what is longer is cut. A classifier keeps it: without this option its own counts"}, \
+    {"wrap", FLAG, NULL, NULL, 0, 0, \
+     "the tokenizer's start and end tokens around the texts of an example (default: none); kept too"}, \
+    {"no-wrap", FLAG, NULL, NULL, 0, 0, "nothing around them, whatever the classifier keeps"}
 #define COMMON \
     {"threads", WHOLE, "N", "0", 0, 1024, "threads; 0: as many as processors"}, \
     {"isa", CHOICE, isas + 1, "auto", 0, 0, "instruction set"}
