@@ -50,10 +50,12 @@ build/tests/%: tests/%.c $(wildcard tests/*.h) attnvar.h
 
 build/examples/train_mpi: CC = $(MPICC)
 build/tests/test_claims: examples/claims.h
+build/tests/test_lab: $(wildcard examples/*.h)
 build/tests/test_limits: examples/limits.h
 
 # These need no vectors, and compile in a third of the time without them.
-build/tests/fuzz_% build/tests/test_checkpoint build/tests/test_tokenizer build/tests/test_eval build/compare: CPPFLAGS += -DATV_NO_SIMD
+build/tests/fuzz_% build/tests/test_checkpoint build/tests/test_tokenizer build/tests/test_eval build/tests/test_lab \
+    build/compare: CPPFLAGS += -DATV_NO_SIMD
 
 # A job server of the caller's is used; else JOBS compilers at once.
 test:
@@ -68,9 +70,10 @@ WORKERS = $(if $(filter file,$(origin JOBS)),1,$(JOBS))
 ASK = for q in $(QUESTIONS); do DATA="$(DATA)" SCALE="$(SCALE)" OUT="$(OUT)" build/examples/$$q || exit 1; done
 
 # All that the questions plan, of which they share runs; summed up before it begins.
-SUM = awk '$$1 == "plan" && !seen[$$2]++ { n[$$2 ~ /:timing$$/ ? 3 : $$2 ~ /glue-[^\/]*$$/ ? 2 : 1]++; s += $$3 } \
-    END { s = int(s / 60 + .5); printf "In all: %d runs to train, %d to fine-tune, %d questions to time: about %d h %d min " \
-          "with these threads\n", n[1], n[2], n[3], s / 60, s % 60 }'
+SUM = awk '$$1 == "plan" && !seen[$$2]++ { s += $$3; \
+        n[$$2 ~ /:timing$$/ ? 4 : $$2 ~ /\/glue-[^\/]*$$/ ? 3 : $$2 ~ /\/pairs-[^\/]*$$/ ? 2 : 1]++ } \
+    END { s = int(s / 60 + .5); printf "In all: %d runs to train, %d to judge, %d to fine-tune, %d questions to time: " \
+          "about %d h %d min with these threads\n", n[1], n[2], n[3], n[4], s / 60, s % 60 }'
 
 reproduce:
 	@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS)) --no-print-directory $(QUESTIONS:%=build/examples/%) build/examples/report

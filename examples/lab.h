@@ -2,7 +2,7 @@
 
    A program brings a list of variants; the laboratory brings text, tokenizer, training runs, timing, tables and files:
 
-       lab_state *lab = lab_open("rq3", "what the program asks");
+       lab_state *lab = lab_open("rq3", "what the program asks", argc, argv);
        lab_row rows[N];
        lab_measure(lab, variants, N, rows);        trains what is not trained yet, then times all; 0: not all, see WORK
        lab_table(lab, rows, N);                    on the screen, the published figures beside its own
@@ -10,19 +10,7 @@
        lab_save(lab, rows, N);                     out/rq3.csv, curves, pairs, glue, samples and settings.csv
        lab_close(lab, rows, N);
 
-   Settings come from the environment:
-       SCALE=smoke|default|full|paper      seconds, minutes, a night or days: see lab_scales
-       DATA=path                   a text file with <|endoftext|> between documents, whose last 5 % are held out; or a
-                                   directory with train.txt and valid.txt. Without it: the stories of stories.h
-       TOKENIZER=dir               a tokenizer in Hugging Face's files. Without it: one trained on the text
-       PAIRS=dir                   minimal pairs in BLiMP's JSON lines, a file for each kind. Without it: those of stories.h,
-                                   or none when DATA is given
-       GLUE=dir                    tasks of classification to fine-tune on, NAME.train.json and NAME.validation.json in JSON
-                                   lines, as the BabyLM 2023 evaluation has those of GLUE. Without it: none
-       OUT=out   THREADS=all
-       WORK=train                  only trains and fine-tunes, together with whoever else works on the same OUT
-       WORK=plan                   only says what there is to do: lines of "plan", a name and seconds
-       STALE=120                   seconds without a sign of life after which a worker on another machine counts as dead
+   Settings come from the environment: see lab_variables, which --help shows.
 
    QUALITY is held-out loss, perplexity, minimal-pair accuracy, and what fine-tuned models reach on the tasks of GLUE, of
    models trained here, over LAB_SEEDS seeds. Equal seeds mean equal documents in equal order for every variant, so that
@@ -39,7 +27,11 @@
 
    A training run is named by a hash of all that decides its result and lives in out/runs/HASH-name/: settings.json, while it
    runs trainer.safetensors and curve.csv, at last the model and result.json. A finished run is found again, by any of the
-   programs; one that was cut off goes on from its last checkpoint and ends with the same bits.
+   programs; one that was cut off goes on from its last checkpoint and ends with the same bits. What the model is then asked
+   lies beside it, named by a hash of the question: pairs-HASH.json, glue-TASK-HASH.json. Other pairs train nothing anew.
+
+   The instruction set, on which bits depend too, is no part of a hash: results say under "isa" with which they were
+   computed, and where these differ, who trains is told, and who sums up.
 
    Any number of processes, on one machine or on many that share OUT, work through the same runs: each takes those that
    nobody has, and one that died is taken over (claims.h). Timing is for one process alone on its machine.
@@ -110,6 +102,26 @@ typedef struct lab_variant {
     double pub_us16, pub_us512;     /* µs per token */
 } lab_variant;
 
+/* What the environment may set; empty is as not set. */
+static const struct lab_variable { const char *name, *missing, *text; } lab_variables[] = {
+    {"SCALE", "default", "smoke, default, full or paper: seconds, minutes, a night or days"},
+    {"DATA", NULL, "a text file with <|endoftext|> between documents, whose last 5 % are held out, or a directory\n"
+                   "with train.txt and valid.txt; without it stories made up from a grammar"},
+    {"TOKENIZER", NULL, "a directory with a tokenizer in Hugging Face's files; without it one is trained on the text"},
+    {"PAIRS", NULL, "a directory of minimal pairs in BLiMP's JSON lines, a file for each kind; without it pairs of the\n"
+                    "grammar, or none when DATA is given"},
+    {"GLUE", NULL, "a directory of tasks to fine-tune on, NAME.train.json and NAME.validation.json in JSON lines, as\n"
+                   "the BabyLM 2023 evaluation has those of GLUE; without it none"},
+    {"OUT", "out", "the directory for runs, tables and report"},
+    {"THREADS", "0", "1 to 1024; 0: as many as there are processors"},
+    {"ISA", "auto", "scalar, avx2, avx512 or neon; auto: the best there is. Machines that share OUT get the same bits\n"
+                    "from the same one"},
+    {"WORK", NULL, "train: only trains, judges and fine-tunes, together with whoever else works on the same OUT;\n"
+                   "plan: only says what there is to do, in lines of \"plan\", a name and seconds"},
+    {"STALE", "120", "1 to 1000000: seconds without a sign of life after which a worker on another machine counts as\n"
+                     "dead"},
+};
+
 typedef struct lab_path { char s[640]; } lab_path;
 
 typedef struct lab_point { long step, tokens; double train_loss, valid_loss; } lab_point;
@@ -156,11 +168,12 @@ typedef struct lab_task {
     uint64_t hash;                  /* of all that decides its score but the model */
 } lab_task;
 
-/* What is claimed: the training of a run, or its fine-tuning on a task. */
+/* What is claimed: the training of a run, the pairs' judgement of its model, or its fine-tuning on a task. */
+enum { LAB_TRAINING = -2, LAB_PAIRS = -1 };
 typedef struct lab_item {
     lab_row *row;
     lab_run *run;
-    int task;                       /* -1: the training */
+    int task;                       /* or one of these two */
     int done, steps;                /* steps of training, or what lasts as long as so many, that are counted on */
 } lab_item;
 
@@ -172,7 +185,9 @@ typedef struct lab_state {
     const lab_scale *scale;
     atv_ctx *ctx;
     int n_threads;
+    atv_isa isa_asked;
     const char *isa;
+    lab_path isas;                  /* with which the results were computed, spaces between */
     atv_tokenizer *tokenizer;
     lab_path tokenizer_dir;
     int bos, eos;                   /* around a document; -1: nothing */
@@ -181,12 +196,14 @@ typedef struct lab_state {
     int steps;                      /* of a run */
     int n_kinds;
     char kind_names[LAB_MAX_KINDS][64];
-    lab_text kinds[LAB_MAX_KINDS];  /* pairs as JSON lines */
+    lab_path kind_files[LAB_MAX_KINDS];
+    lab_text kinds[LAB_MAX_KINDS];  /* pairs as JSON lines, with their files' numbers */
     long n_pairs;
     atv_pairs_desc pairs_desc;
     int n_tasks;
     lab_task tasks[LAB_MAX_TASKS];
-    uint64_t train_hash, valid_hash, tokenizer_hash, pairs_hash;
+    uint64_t train_hash, valid_hash, tokenizer_hash;
+    uint64_t pairs_hash;            /* of all that decides what a model is told to be worth by them, but the model */
     int prompt;                     /* the scale's, or what there is memory for */
     double start, speed_seconds;
     int terminal, said_width;
@@ -281,6 +298,8 @@ static uint64_t lab_hash(uint64_t hash, const void *data, size_t size) {
     for (size_t i = 0; i < size; i++) hash = (hash ^ ((const unsigned char *)data)[i]) * UINT64_C(0x100000001b3);
     return hash;
 }
+
+static uint64_t lab_hash_text(uint64_t hash, const char *text) { return lab_hash(hash, text, strlen(text) + 1); }
 
 static double lab_now(void) {
     struct timespec t;
@@ -385,11 +404,12 @@ static int lab_write(claim *own, const char *path, lab_text *text) {
     return 0;
 }
 
-static atv_ctx *lab_context(const char *program, int n_threads, claim *own) {
+static atv_ctx *lab_context(const lab_state *lab, int n_threads, claim *own) {
     atv_ctx_desc desc = {0};
     atv_ctx *ctx;
     atv_result result;
     desc.n_threads = n_threads;
+    desc.isa = lab->isa_asked;
     desc.io.user = own;
     desc.io.create = lab_io_create;
     desc.io.write = lab_io_write;
@@ -397,45 +417,68 @@ static atv_ctx *lab_context(const char *program, int n_threads, claim *own) {
     desc.io.rename = lab_io_rename;
     desc.io.remove = lab_io_remove;
     result = atv_ctx_create(&desc, &ctx);
-    if (result != ATV_OK) lab_die("%s: no context: %s", program, atv_result_text(result));
+    if (result == ATV_ERR_UNSUPPORTED) lab_die("ISA=%s: this machine lacks it", atv_isa_name(lab->isa_asked));
+    if (result != ATV_OK) lab_die("%s: no context: %s", lab->program, atv_result_text(result));
     return ctx;
 }
 
 /* ==== >>setup ===================================================================================================== */
 
-static const char *lab_env(const char *name, const char *missing) {
+static const char *lab_env(const char *name) {
+    const struct lab_variable *v = lab_variables;
     const char *value = getenv(name);
-    return value && *value ? value : missing;
+    while (strcmp(v->name, name) != 0) v++;                 /* it is one of them */
+    return value && *value ? value : v->missing;
 }
 
-static lab_state *lab_open(const char *program, const char *question) {
+static void lab_help(const char *program, const char *question) {
+    printf("%s: %s\n\nIt takes no arguments. The environment sets, empty as not set:\n\n", program, question);
+    for (size_t i = 0; i < sizeof lab_variables / sizeof *lab_variables; i++) {
+        const struct lab_variable *v = &lab_variables[i];
+        const char *line = v->text;
+        printf("  %-*s", 16, lab_pathf("%s%s%s", v->name, v->missing ? "=" : "", v->missing ? v->missing : "").s);
+        for (size_t n; n = strcspn(line, "\n"), line[n]; line += n + 1) printf("%.*s\n%18s", (int)n, line, "");
+        printf("%s\n", line);
+    }
+}
+
+static lab_state *lab_open(const char *program, const char *question, int argc, char **argv) {
     lab_state *lab = (lab_state *)lab_alloc(1, sizeof *lab);
-    const char *scale = lab_env("SCALE", "default"), *threads = lab_env("THREADS", "0"), *work = lab_env("WORK", "");
-    const char *stale = lab_env("STALE", "120");
+    const char *scale = lab_env("SCALE"), *threads = lab_env("THREADS"), *work = lab_env("WORK"), *isa = lab_env("ISA");
+    const char *stale = lab_env("STALE");
     char *end, *stale_end;
     long n = strtol(threads, &end, 10), seconds = strtol(stale, &stale_end, 10);
 
+    if (argc > 1) {
+        int help = strcmp(argv[1], "--help") == 0;
+        if (help) lab_help(program, question);
+        else fprintf(stderr, "%s: '%s': it takes no arguments; --help lists what the environment sets\n", program, argv[1]);
+        exit(help ? 0 : 2);
+    }
     lab->program = program;
     lab->start = lab_now();
     lab->terminal = isatty(2);
     lab->said = lab->start;
     pthread_mutex_init(&lab->mutex, NULL);
     pthread_cond_init(&lab->changed, NULL);
-    lab->data = lab_env("DATA", NULL);
-    lab->out = lab_env("OUT", "out");
+    lab->data = lab_env("DATA");
+    lab->out = lab_env("OUT");
     for (size_t i = 0; i < sizeof lab_scales / sizeof *lab_scales; i++)
         if (strcmp(scale, lab_scales[i].name) == 0) lab->scale = &lab_scales[i];
     if (!lab->scale) lab_die("SCALE=%s: must be smoke, default, full or paper", scale);
     if (*end || n < 0 || n > 1024) lab_die("THREADS=%s: must be 1 to 1024, or 0 for all processors", threads);
-    lab->only_train = strcmp(work, "train") == 0;
-    lab->only_plan = strcmp(work, "plan") == 0;
-    if (*work && !lab->only_train && !lab->only_plan) lab_die("WORK=%s: must be train, plan, or empty", work);
+    while (lab->isa_asked < ATV_ISA_COUNT && strcmp(isa, atv_isa_name(lab->isa_asked)) != 0)
+        lab->isa_asked = (atv_isa)(lab->isa_asked + 1);
+    if (lab->isa_asked == ATV_ISA_COUNT) lab_die("ISA=%s: must be auto, scalar, avx2, avx512 or neon", isa);
+    lab->only_train = work && strcmp(work, "train") == 0;
+    lab->only_plan = work && strcmp(work, "plan") == 0;
+    if (work && !lab->only_train && !lab->only_plan) lab_die("WORK=%s: must be train, plan, or empty", work);
     if (*stale_end || seconds < 1 || seconds > 1000000) lab_die("STALE=%s: must be 1 to 1000000 seconds", stale);
     lab->stale = (int)seconds;
     lab->prompt = lab->scale->prompt;
 
     lab->own = claim_none();
-    lab->ctx = lab_context(program, (int)n, &lab->own);
+    lab->ctx = lab_context(lab, (int)n, &lab->own);
     lab->n_threads = atv_ctx_info(lab->ctx)->n_threads;
     lab->isa = atv_isa_name(atv_ctx_info(lab->ctx)->isa);
     lab_make_dir(lab->out);
@@ -519,14 +562,16 @@ static atv_data lab_encode(lab_state *lab, const lab_docs *docs, int first, int 
 
 /* TOKENIZER, or one trained on the first 64 MB of the text and kept in out/. */
 static void lab_open_tokenizer(lab_state *lab, const lab_docs *docs) {
-    const char *given = lab_env("TOKENIZER", NULL);
+    const char *given = lab_env("TOKENIZER");
     size_t size = ATVI_MIN(docs->text.size, (size_t)1 << 26);
     lab->tokenizer_dir = lab_pathf("%s/tokenizer-%d-%016llx", lab->out, lab->scale->vocab_size,
                                    (unsigned long long)lab_hash(LAB_HASH, docs->text.data, size));
     if (given) lab->tokenizer_dir = lab_pathf("%s", given);
-    if (given || lab_exists(lab_pathf("%s/tokenizer.json", lab->tokenizer_dir.s).s))
-        lab_check(lab->ctx, atv_tokenizer_load(lab->ctx, lab->tokenizer_dir.s, &lab->tokenizer));
-    else {
+    if (given || lab_exists(lab_pathf("%s/tokenizer.json", lab->tokenizer_dir.s).s)) {
+        if (atv_tokenizer_load(lab->ctx, lab->tokenizer_dir.s, &lab->tokenizer) != ATV_OK)
+            lab_die("%s%s%s%s", atv_last_error(lab->ctx), given ? "" : "; delete ", given ? "" : lab->tokenizer_dir.s,
+                    given ? "" : ", and it is trained again");
+    } else {
         atv_tokenizer_train_desc desc = {0};
         desc.vocab_size = lab->scale->vocab_size;
         lab_check(lab->ctx, atv_tokenizer_train(lab->ctx, &desc, docs->text.data, size, &lab->tokenizer));
@@ -549,7 +594,8 @@ static void lab_make_pairs(lab_state *lab) {
     for (int kind = 0; kind < STORY_KINDS; kind++) {
         lab_text *lines = &lab->kinds[kind];
         snprintf(lab->kind_names[kind], sizeof lab->kind_names[kind], "%s", story_kind_name(kind));
-        for (int i = 0; i < (lab->scale->n_pairs ? lab->scale->n_pairs : 1000); i++) {
+        lab->kind_files[kind] = lab_pathf("pairs made here, %s", lab->kind_names[kind]);
+        for (int i = 0; i < (lab->scale->n_pairs ? lab->scale->n_pairs : 1000); i++, lab->n_pairs++) {
             size_t opening = 0;
             story_write((UINT64_C(1) << 41) + (uint64_t)i, text, sizeof text);
             for (size_t k = 0; k < 110 && text[k]; k++)
@@ -564,16 +610,14 @@ static void lab_make_pairs(lab_state *lab) {
         }
     }
     lab->n_kinds = STORY_KINDS;
-    if (lab->bos < 0) return;
-    lab->pairs_desc.start_token = lab->bos;
-    lab->pairs_desc.has_start_token = 1;
-    lab->pairs_desc.no_space = 1;
 }
 
 static int lab_compare_names(const void *a, const void *b) { return strcmp((const char *)a, (const char *)b); }
 
-/* A kind for each file. Where the scale takes fewer pairs than a file has, they are spread evenly over it. Scored as the
-   BabyLM 2023 evaluation scores, after the end token and a space. */
+static int lab_is_blank(const char *line) { return strchr("\n", line[strspn(line, " \t\r")]) != NULL; }
+
+/* A kind for each file. Where the scale takes fewer pairs than a file has, they are spread evenly over it, and empty lines
+   stand for the others. Scored as the BabyLM 2023 evaluation scores, after the end token and a space. */
 static void lab_read_pairs(lab_state *lab, const char *dir) {
     DIR *d = opendir(dir);
     struct dirent *entry;
@@ -589,15 +633,23 @@ static void lab_read_pairs(lab_state *lab, const char *dir) {
     if (!lab->n_kinds) lab_die("PAIRS=%s: has no .json or .jsonl file", dir);
     qsort(lab->kind_names, (size_t)lab->n_kinds, sizeof *lab->kind_names, lab_compare_names);
     for (int i = 0; i < lab->n_kinds; i++) {
-        lab_path path = lab_pathf("%s/%s", dir, lab->kind_names[i]);
+        lab_path path = lab->kind_files[i] = lab_pathf("%s/%s", dir, lab->kind_names[i]);
         lab_text all;
-        double lines = 0, line = 0, taken = 0, wanted;
+        double pairs = 0, pair = 0, taken = 0, wanted;
         if (!lab_read(path.s, 0, &all)) lab_die("%s: cannot be read: %s", path.s, strerror(errno));
+        if (strlen(all.data) != all.size) lab_die("%s: is no text: it has a byte 0", path.s);
         if (all.size && all.data[all.size - 1] != '\n') lab_add(&all, "\n", 1);
-        for (const char *p = all.data; (p = strchr(p, '\n')) != NULL; p++) lines++;
-        wanted = lab->scale->n_pairs ? ATVI_MIN(lines, lab->scale->n_pairs) : lines;
-        for (const char *p = all.data, *next; (next = strchr(p, '\n')) != NULL; p = next + 1, line++)
-            if (line * wanted >= taken * lines) { lab_add(&lab->kinds[i], p, (size_t)(next + 1 - p)); taken++; }
+        for (const char *p = all.data, *next; (next = strchr(p, '\n')) != NULL; p = next + 1) pairs += !lab_is_blank(p);
+        if (pairs == 0) lab_die("%s: has no pairs", path.s);
+        wanted = lab->scale->n_pairs ? ATVI_MIN(pairs, lab->scale->n_pairs) : pairs;
+        for (const char *p = all.data, *next; (next = strchr(p, '\n')) != NULL; p = next + 1) {
+            if (!lab_is_blank(p) && pair++ * wanted >= taken * pairs) {
+                lab_add(&lab->kinds[i], p, (size_t)(next - p));
+                taken++;
+            }
+            lab_add(&lab->kinds[i], "\n", 1);
+        }
+        lab->n_pairs += (long)taken;
         free(all.data);
         *strrchr(lab->kind_names[i], '.') = 0;
     }
@@ -634,31 +686,42 @@ static void lab_open_task(lab_state *lab, const char *dir, lab_task *task) {
     static const char *const parts[] = {"train", "validation"};
     atv_finetune_desc how = lab_tuning(lab, 0);
     atv_task_desc desc = {0};
-    lab_path settings;
+    const char *const *labels;
+    lab_path settings, paths[2];
+    int n_labels;
     desc.max_length = ATVI_MIN(128, lab->scale->context);
     task->metric = lab_metric(task->name);
     settings = lab_pathf("%d.%d.%d %s %d %d %.17g %d %d %d %d %.17g", ATV_VERSION_MAJOR, ATV_VERSION_MINOR,
                          ATV_VERSION_PATCH, atv_metric_name(task->metric), desc.max_length, lab->scale->n_glue,
                          how.trainer.learning_rate, how.trainer.batch, how.max_epochs, how.eval_every, how.patience,
                          how.min_improvement);
-    task->hash = lab_hash(LAB_HASH, settings.s, strlen(settings.s));
+    task->hash = lab_hash_text(LAB_HASH, settings.s);
     for (int i = 0; i < 2; i++) {
-        lab_path path = lab_task_path(dir, task->name, parts[i]);
+        const char *path = (paths[i] = lab_task_path(dir, task->name, parts[i])).s;
         lab_text text;
-        if (!lab_read(path.s, 0, &text)) lab_die("%s: cannot be read: %s", path.s, strerror(errno));
+        if (!lab_read(path, 0, &text)) lab_die("%s: cannot be read: %s", path, strerror(errno));
         if (i == 1) desc.labels = atv_task_labels(task->train, &desc.n_labels);
         if (atv_task_from_memory(lab->tokenizer, text.data, text.size, &desc, i ? &task->valid : &task->train) != ATV_OK)
-            lab_die("%s: %s", path.s, atv_last_error(lab->ctx));
+            lab_die("%s: %s", path, atv_last_error(lab->ctx));
+        labels = atv_task_labels(i ? task->valid : task->train, &n_labels);
+        if (n_labels < 2) lab_die("%s: all labels are %s", path, n_labels ? labels[0] : "unknown");
         task->hash = lab_hash(task->hash, text.data, text.size);
         free(text.data);
     }
+    if (strcmp(atv_task_fields(task->train), atv_task_fields(task->valid)) != 0)
+        lab_die("%s has the fields %s, %s %s", paths[0].s, atv_task_fields(task->train), paths[1].s,
+                atv_task_fields(task->valid));
+    for (int i = 0; i < 2; i++) {
+        atv_data data = i ? *atv_task_data(task->valid) : lab_task_data(lab, task);
+        int k = 0;
+        while (k < data.n_docs && data.labels[k] < 0) k++;
+        if (k == data.n_docs) lab_die("%s: no example has a label", paths[i].s);
+    }
 }
 
-static void lab_open_tasks(lab_state *lab) {
-    const char *dir = lab_env("GLUE", NULL);
-    DIR *d = dir ? opendir(dir) : NULL;
+static void lab_list_tasks(lab_state *lab, const char *dir) {
+    DIR *d = opendir(dir);
     struct dirent *entry;
-    if (!dir) return;
     if (!d) lab_die("GLUE=%s: cannot be read: %s", dir, strerror(errno));
     while ((entry = readdir(d)) != NULL) {
         const char *end = strstr(entry->d_name, ".train.json");
@@ -671,16 +734,17 @@ static void lab_open_tasks(lab_state *lab) {
     closedir(d);
     if (!lab->n_tasks) lab_die("GLUE=%s: has no NAME.train.json", dir);
     qsort(lab->tasks, (size_t)lab->n_tasks, sizeof *lab->tasks, lab_compare_names);     /* a task begins with its name */
-    for (int i = 0; i < lab->n_tasks; i++) lab_open_task(lab, dir, &lab->tasks[i]);
 }
 
 static void lab_open_data(lab_state *lab) {
     const lab_scale *scale = lab->scale;
-    const char *pairs = lab_env("PAIRS", NULL);
+    const char *pairs = lab_env("PAIRS"), *glue = lab_env("GLUE");
     struct stat info;
     lab_docs train, valid = {{0}, 0, 0};
     int n_train, n_valid, per_step = scale->batch * scale->accumulate;
 
+    if (pairs) lab_read_pairs(lab, pairs);                  /* before all that takes a while */
+    if (glue) lab_list_tasks(lab, glue);
     if (!lab->data) {                                       /* seeds from 0 to train on, held out from 2^40 */
         train = lab_docs_make(0, scale->n_train);
         valid = lab_docs_make(UINT64_C(1) << 40, scale->n_valid);
@@ -705,14 +769,21 @@ static void lab_open_data(lab_state *lab) {
     free(valid.starts);
     lab->steps = scale->steps ? scale->steps : (int)(((int64_t)scale->epochs * n_train + per_step - 1) / per_step);
 
-    lab_open_tasks(lab);
-    if (pairs) lab_read_pairs(lab, pairs);
-    else if (!lab->data) lab_make_pairs(lab);
-    lab->pairs_hash = LAB_HASH;
+    for (int i = 0; i < lab->n_tasks; i++) lab_open_task(lab, glue, &lab->tasks[i]);
+    if (!pairs && !lab->data) {
+        lab_make_pairs(lab);
+        if (lab->bos >= 0) {
+            lab->pairs_desc.start_token = lab->bos;
+            lab->pairs_desc.has_start_token = 1;
+            lab->pairs_desc.no_space = 1;
+        }
+    }
+    lab->pairs_hash = lab_hash_text(LAB_HASH, lab_pathf("%d.%d.%d %d %d %d", ATV_VERSION_MAJOR, ATV_VERSION_MINOR,
+                                                        ATV_VERSION_PATCH, lab->pairs_desc.start_token,
+                                                        lab->pairs_desc.has_start_token, lab->pairs_desc.no_space).s);
     for (int i = 0; i < lab->n_kinds; i++) {
-        lab->pairs_hash = lab_hash(lab->pairs_hash, lab->kind_names[i], strlen(lab->kind_names[i]) + 1);
+        lab->pairs_hash = lab_hash_text(lab->pairs_hash, lab->kind_names[i]);
         lab->pairs_hash = lab_hash(lab->pairs_hash, lab->kinds[i].data, lab->kinds[i].size);
-        for (size_t k = 0; k < lab->kinds[i].size; k++) lab->n_pairs += lab->kinds[i].data[k] == '\n';
     }
 }
 
@@ -756,8 +827,8 @@ static atv_trainer_desc lab_recipe(const lab_state *lab, int seed) {
     return recipe;
 }
 
-/* All that decides a run's result, as JSON; its hash names the run. */
-static lab_text lab_settings_json(const lab_state *lab, const atv_config *c, const atv_trainer_desc *r) {
+/* All that decides a run's result, as JSON; its hash names the run. With isas, which it was trained with, if not NULL. */
+static lab_text lab_settings_json(const lab_state *lab, const atv_config *c, const atv_trainer_desc *r, const char *isas) {
     lab_text t = {0};
     lab_print(&t, "{\n  \"library\": \"%d.%d.%d\",\n", ATV_VERSION_MAJOR, ATV_VERSION_MINOR, ATV_VERSION_PATCH);
 #define INT(x) lab_print(&t, "  \"%s\": %lld,\n", strrchr(#x, '>') + 1, (long long)(x));
@@ -769,10 +840,11 @@ static lab_text lab_settings_json(const lab_state *lab, const atv_config *c, con
     INT(lab->steps) INT(r->batch) INT(r->accumulate) INT(r->max_length) INT(r->has_learning_rate) REAL(r->learning_rate)
     REAL(r->min_learning_rate) INT(r->schedule) INT(r->warmup_steps) REAL(r->beta1) REAL(r->beta2) REAL(r->epsilon)
     REAL(r->weight_decay) INT(r->decay_all) REAL(r->max_grad_norm) INT(lab->scale->n_curve) INT(lab->scale->every)
-    HASH(lab->train_hash) HASH(lab->valid_hash) HASH(lab->tokenizer_hash) HASH(lab->pairs_hash)
+    HASH(lab->train_hash) HASH(lab->valid_hash) HASH(lab->tokenizer_hash)
 #undef INT
 #undef REAL
 #undef HASH
+    if (isas) lab_print(&t, "  \"isa\": \"%s\",\n", isas);
     lab_print(&t, "  \"seed\": %d\n}\n", (int)r->seed);
     return t;
 }
@@ -802,7 +874,7 @@ static int lab_write_curve(claim *own, const lab_run *run) {
     return lab_write(own, lab_pathf("%s/curve.csv", run->dir.s).s, &text);
 }
 
-/* The number after "key": in the text of a file of lab_write_result. */
+/* The number after "key": in the text of a file of results. */
 static double lab_json_number(const char *path, const char *json, const char *key) {
     lab_text pattern = {0};
     const char *at;
@@ -821,43 +893,90 @@ static lab_path lab_result(const lab_run *run) { return lab_pathf("%s/result.jso
 /* What is there when an item is done. */
 static lab_path lab_item_result(const lab_state *lab, const lab_item *item) {
     const lab_task *task = &lab->tasks[ATVI_MAX(0, item->task)];
-    if (item->task < 0) return lab_result(item->run);
+    if (item->task == LAB_TRAINING) return lab_result(item->run);
+    if (item->task == LAB_PAIRS)
+        return lab_pathf("%s/pairs-%016llx.json", item->run->dir.s, (unsigned long long)lab->pairs_hash);
     return lab_pathf("%s/glue-%s-%016llx.json", item->run->dir.s, task->name, (unsigned long long)task->hash);
 }
 
-static void lab_read_score(const lab_state *lab, const lab_item *item) {
-    lab_path path = lab_item_result(lab, item);
-    lab_text text;
-    if (!lab_read(path.s, 0, &text)) lab_die("%s: cannot be read: %s", path.s, strerror(errno));
-    item->run->tasks[item->task] = lab_json_number(path.s, text.data, "score");
-    item->run->one_answer[item->task] = lab_json_number(path.s, text.data, "one_answer");
-    item->run->glue += item->run->tasks[item->task] / lab->n_tasks;
-    free(text.data);
+/* The instruction sets that a file of results names, "" where it names none. */
+static lab_path lab_json_isas(const char *json) {
+    static const char key[] = "\"isa\": \"";
+    const char *at = strstr(json, key);
+    at = at ? at + sizeof key - 1 : "";
+    return lab_pathf("%.*s", (int)ATVI_MIN(strcspn(at, "\"\n"), 100), at);
 }
 
-static void lab_read_result(const lab_state *lab, lab_run *run) {
-    lab_path path = lab_result(run);
-    lab_text text;
-    if (!lab_read(path.s, 0, &text)) lab_die("%s: cannot be read: %s", path.s, strerror(errno));
-    run->loss = lab_json_number(path.s, text.data, "held_out_loss");
-    run->perplexity = lab_json_number(path.s, text.data, "perplexity");
-    if (lab->n_kinds) run->pairs = lab_json_number(path.s, text.data, "all_pairs");
-    for (int i = 0; i < lab->n_kinds; i++) run->kinds[i] = lab_json_number(path.s, text.data, lab->kind_names[i]);
-    free(text.data);
-    lab_read_curve(run, LONG_MAX);
-}
-
-static int lab_write_result(const lab_state *lab, claim *own, const lab_run *run) {
-    lab_text text = {0};
-    lab_print(&text, "{\n  \"held_out_loss\": %.17g,\n", run->loss);
-    if (lab->n_kinds) lab_print(&text, "  \"all_pairs\": %.17g,\n", run->pairs);
-    for (int i = 0; i < lab->n_kinds; i++) {
-        lab_print(&text, "  ");
-        lab_json_string(&text, lab->kind_names[i]);
-        lab_print(&text, ": %.17g,\n", run->kinds[i]);
+/* Those of two lists, each once. */
+static lab_path lab_join_isas(const char *a, const char *b) {
+    lab_path all = lab_pathf("%s", a);
+    for (size_t n; b += strspn(b, " "), n = strcspn(b, " "), n > 0; b += n) {
+        lab_path padded = lab_pathf(" %s ", all.s), word = lab_pathf(" %.*s ", (int)n, b);
+        if (!strstr(padded.s, word.s)) all = lab_pathf("%s%s%.*s", all.s, *all.s ? " " : "", (int)n, b);
     }
-    lab_print(&text, "  \"perplexity\": %.17g\n}\n", run->perplexity);
-    return lab_write(own, lab_result(run).s, &text);
+    return all;
+}
+
+static void lab_read_result(lab_state *lab, const lab_item *item) {
+    lab_path path = lab_item_result(lab, item);
+    lab_run *run = item->run;
+    lab_text text;
+    if (!lab_read(path.s, 0, &text)) lab_die("%s: cannot be read: %s", path.s, strerror(errno));
+    lab->isas = lab_join_isas(lab->isas.s, lab_json_isas(text.data).s);
+    if (item->task == LAB_TRAINING) {
+        run->loss = lab_json_number(path.s, text.data, "held_out_loss");
+        run->perplexity = lab_json_number(path.s, text.data, "perplexity");
+        lab_read_curve(run, LONG_MAX);
+    } else if (item->task == LAB_PAIRS) {
+        run->pairs = lab_json_number(path.s, text.data, "all_pairs");
+        for (int i = 0; i < lab->n_kinds; i++) run->kinds[i] = lab_json_number(path.s, text.data, lab->kind_names[i]);
+    } else {
+        run->tasks[item->task] = lab_json_number(path.s, text.data, "score");
+        run->one_answer[item->task] = lab_json_number(path.s, text.data, "one_answer");
+        run->glue += run->tasks[item->task] / lab->n_tasks;
+    }
+    free(text.data);
+}
+
+/* A finished run's model. */
+static atv_model *lab_load(atv_ctx *ctx, const lab_run *run) {
+    atv_model *model;
+    if (atv_model_load(ctx, run->dir.s, &model) != ATV_OK)
+        lab_die("%s; delete the directory %s, and its run is done again", atv_last_error(ctx), run->dir.s);
+    return model;
+}
+
+/* How often a model is right about each kind. Returns the mean over the kinds. */
+static double lab_ask(const lab_state *lab, atv_ctx *ctx, atv_model *model, atv_tokenizer *tokenizer, double *kinds) {
+    atv_work_desc room = {0};
+    atv_work *work;
+    double all = 0;
+    room.max_tokens = ATVI_MAX(2 * (lab->scale->context + 1), 2048);        /* two sentences as long as the context */
+    lab_check(ctx, atv_work_create(model, &room, &work));
+    for (int i = 0; i < lab->n_kinds; i++) {
+        const lab_text *kind = &lab->kinds[i];
+        atv_pairs_result pairs;
+        if (atv_eval_pairs(work, tokenizer, kind->data, kind->size, &lab->pairs_desc, &pairs) != ATV_OK)
+            lab_die("%s: %s", lab->kind_files[i].s, atv_last_error(ctx));
+        kinds[i] = (double)pairs.correct / (double)pairs.pairs;
+        all += kinds[i] / lab->n_kinds;
+    }
+    atv_work_destroy(work);
+    return all;
+}
+
+/* Whether all pairs can be asked, before any training: by asking a model of the least size. */
+static void lab_check_pairs(lab_state *lab) {
+    double kinds[LAB_MAX_KINDS];
+    atv_config config = {0};
+    atv_model *model;
+    config.vocab_size = atv_tokenizer_vocab_size(lab->tokenizer);
+    config.max_position_embeddings = lab->scale->context;
+    config.hidden_size = config.intermediate_size = config.num_layers = config.num_heads = 1;
+    lab_check(lab->ctx, atv_model_create(lab->ctx, &config, &model));
+    atv_model_init(model, 1);
+    lab_ask(lab, lab->ctx, model, lab->tokenizer, kinds);
+    atv_model_destroy(model);
 }
 
 /* One run: gone on with, or run from its start. Small models gain little from several threads, so that runs go side by side
@@ -908,7 +1027,7 @@ static int lab_on_step(void *user, const atv_step *step) {
     t->tokens_seen = step->tokens_seen;
     elapsed = lab_now() - lab->train_start;
     lab_bar(lab, "training", lab->steps_done / lab->steps_left,
-            lab_pathf("%d of %d runs, %.1f k tokens/s, loss %.3f", lab->n_finished, lab->n_left,
+            lab_pathf("%d of %d pieces, %.1f k tokens/s, loss %.3f", lab->n_finished, lab->n_left,
                       1e-3 * lab->tokens_done / elapsed, step->loss.sum / (double)step->loss.tokens).s,
             elapsed / lab->steps_done * (lab->steps_left - lab->steps_done) + (lab->only_train ? 0 : lab->speed_seconds));
     pthread_mutex_unlock(&lab->mutex);
@@ -942,7 +1061,8 @@ static void lab_train(lab_worker *worker, lab_item *item) {
     claim *own = &worker->own;
     lab_path checkpoint = lab_checkpoint(run);
     atv_trainer_desc recipe = lab_recipe(lab, run->seed);
-    lab_text settings = lab_settings_json(lab, &row->config, &recipe);
+    lab_path about = lab_pathf("%s/settings.json", run->dir.s), isas = lab_pathf("%s", lab->isa);
+    lab_text text = {0};
     lab_training t = {0};
     atv_model *model;
     atv_save_desc save = {0};
@@ -955,11 +1075,11 @@ static void lab_train(lab_worker *worker, lab_item *item) {
     lab_path line;
 
     lab_remove_temporaries(&run->dir);
-    lab_write(own, lab_pathf("%s/settings.json", run->dir.s).s, &settings);
     lab_check(ctx, atv_model_create(ctx, &row->config, &model));
     atv_model_init(model, (uint64_t)run->seed);
     lab_check(ctx, atv_trainer_create(model, &recipe, &t.trainer));
-    if (lab_exists(checkpoint.s)) lab_check(ctx, atv_trainer_load(t.trainer, checkpoint.s));
+    if (lab_exists(checkpoint.s) && atv_trainer_load(t.trainer, checkpoint.s) != ATV_OK)
+        lab_die("%s; delete the directory %s, and its run begins anew", atv_last_error(ctx), run->dir.s);
     from = atv_trainer_step(t.trainer);
     lab_read_curve(run, (long)from);
     if (run->n_points != lab_points_until(lab, from)) {     /* a late writer's: from the start */
@@ -968,6 +1088,19 @@ static void lab_train(lab_worker *worker, lab_item *item) {
         lab_check(ctx, atv_trainer_create(model, &recipe, &t.trainer));
         from = run->n_points = 0;
     }
+    if (from && lab_read(about.s, 0, &text)) {
+        lab_path before = lab_json_isas(text.data);
+        isas = lab_join_isas(before.s, lab->isa);
+        free(text.data);
+        line = lab_pathf("  %s seed %d: begun with %s, goes on with %s: its bits will be those of neither (see ISA)",
+                         row->label, run->seed, before.s, lab->isa);
+        pthread_mutex_lock(&lab->mutex);
+        if (*before.s && strcmp(isas.s, before.s) != 0) lab_say(lab, line.s, 1);
+        pthread_mutex_unlock(&lab->mutex);
+        memset(&text, 0, sizeof text);
+    }
+    text = lab_settings_json(lab, &row->config, &recipe, isas.s);
+    lab_write(own, about.s, &text);
     work = atv_trainer_work(t.trainer);
     t.lab = lab;
     t.worker = worker;
@@ -982,18 +1115,14 @@ static void lab_train(lab_worker *worker, lab_item *item) {
     if (result == ATV_OK) {
         lab_check(ctx, atv_evaluate(work, &lab->valid, &loss));
         run->loss = loss.sum / (double)loss.tokens;
-        run->perplexity = exp(run->loss);
-        run->pairs = 0;
-        for (int i = 0; i < lab->n_kinds; i++) {
-            const lab_text *kind = &lab->kinds[i];
-            atv_pairs_result pairs;
-            lab_check(ctx, atv_eval_pairs(work, worker->tokenizer, kind->data, kind->size, &lab->pairs_desc, &pairs));
-            run->kinds[i] = (double)pairs.correct / (double)ATVI_MAX(pairs.pairs, 1);
-            run->pairs += run->kinds[i] / lab->n_kinds;
-        }
         save.tokenizer = worker->tokenizer;
         result = atv_model_save(model, run->dir.s, &save);
-        written = result == ATV_OK && lab_write_result(lab, own, run);        /* from here on the run is finished */
+    }
+    if (result == ATV_OK) {
+        memset(&text, 0, sizeof text);
+        lab_print(&text, "{\n  \"held_out_loss\": %.17g,\n  \"perplexity\": %.17g,\n", run->loss, exp(run->loss));
+        lab_print(&text, "  \"isa\": \"%s\"\n}\n", isas.s);
+        written = lab_write(own, lab_result(run).s, &text); /* from here on the run is finished */
     }
     if (written) remove(checkpoint.s);
     else if (claim_owned(own)) lab_check(ctx, result);
@@ -1005,11 +1134,40 @@ static void lab_train(lab_worker *worker, lab_item *item) {
     if (!written) line = lab_pathf("%s%s has it now: this process slept too long", line.s,
                                    claim_file(own, own->generation + 1).s);
     else line = lab_pathf("%sloss %.4f", line.s, run->loss);
-    if (written && lab->n_kinds) line = lab_pathf("%s   pairs %.1f %%", line.s, 100 * run->pairs);
     line = lab_pathf("%s   %s", line.s, lab_duration(lab_now() - start).s);
     if (from) line = lab_pathf("%s, from step %ld on", line.s, (long)from);
     lab_say(lab, line.s, 1);
     pthread_mutex_unlock(&lab->mutex);
+}
+
+/* What was asked is answered: the text goes to the item's file, then the line is shown, and the time that it took. */
+static void lab_answer(lab_worker *worker, lab_item *item, lab_text *text, const char *line, double start) {
+    lab_state *lab = worker->lab;
+    lab_print(text, "  \"isa\": \"%s\"\n}\n", lab->isa);
+    if (!lab_write(&worker->own, lab_item_result(lab, item).s, text)) return;
+    pthread_mutex_lock(&lab->mutex);
+    lab->steps_done += item->steps;
+    item->steps = 0;
+    lab_say(lab, lab_pathf("  %-18s seed %d   %s   %s", item->row->label, item->run->seed, line,
+                           lab_duration(lab_now() - start).s).s, 1);
+    pthread_mutex_unlock(&lab->mutex);
+}
+
+/* A run's model by the pairs. */
+static void lab_judge(lab_worker *worker, lab_item *item) {
+    lab_state *lab = worker->lab;
+    double start = lab_now(), kinds[LAB_MAX_KINDS], all;
+    atv_model *model = lab_load(worker->ctx, item->run);
+    lab_text text = {0};
+    all = lab_ask(lab, worker->ctx, model, worker->tokenizer, kinds);
+    atv_model_destroy(model);
+    lab_print(&text, "{\n  \"all_pairs\": %.17g,\n", all);
+    for (int i = 0; i < lab->n_kinds; i++) {
+        lab_print(&text, "  ");
+        lab_json_string(&text, lab->kind_names[i]);
+        lab_print(&text, ": %.17g,\n", kinds[i]);
+    }
+    lab_answer(worker, item, &text, lab_pathf("pairs %.1f %%", 100 * all).s, start);
 }
 
 static int lab_on_tuning_step(void *user, const atv_step *step) {
@@ -1027,7 +1185,6 @@ static void lab_tune(lab_worker *worker, lab_item *item) {
     lab_state *lab = worker->lab;
     atv_ctx *ctx = worker->ctx;
     const lab_task *task = &lab->tasks[item->task];
-    lab_path path = lab_item_result(lab, item), line;
     atv_data data = lab_task_data(lab, task);
     atv_finetune_desc how = lab_tuning(lab, (uint64_t)item->run->seed);
     atv_finetune_result tuned;
@@ -1035,15 +1192,16 @@ static void lab_tune(lab_worker *worker, lab_item *item) {
     atv_result result;
     lab_text text = {0};
     double start = lab_now(), score, one_answer;
-    int n_labels, written = 0;
+    int n_labels;
 
     how.on_step = lab_on_tuning_step;
     how.user = worker;
     atv_task_labels(task->train, &n_labels);
-    lab_check(ctx, atv_model_load(ctx, item->run->dir.s, &trained));
+    trained = lab_load(ctx, item->run);
     lab_check(ctx, atv_model_classifier(trained, n_labels, (uint64_t)item->run->seed, &model));
     atv_model_destroy(trained);
     result = atv_finetune(model, &data, atv_task_data(task->valid), &how, &tuned);
+    atv_model_destroy(model);
     if (claim_owned(&worker->own)) {
         lab_check(ctx, result);
         score = atv_metrics_get(&tuned.best.metrics, task->metric);
@@ -1054,19 +1212,10 @@ static void lab_tune(lab_worker *worker, lab_item *item) {
                   (long long)tuned.best.metrics.n);
         lab_print(&text, "  \"accuracy\": %.17g,\n  \"f1\": %.17g,\n  \"mcc\": %.17g,\n", tuned.best.metrics.accuracy,
                   tuned.best.metrics.f1, tuned.best.metrics.mcc);
-        lab_print(&text, "  \"epoch\": %.17g\n}\n", tuned.best.epoch);
-        written = lab_write(&worker->own, path.s, &text);
+        lab_print(&text, "  \"epoch\": %.17g,\n", tuned.best.epoch);
+        lab_answer(worker, item, &text, lab_pathf("%s %s %.1f %% (one answer for all %.1f)", task->name,
+                                                  atv_metric_name(task->metric), 100 * score, 100 * one_answer).s, start);
     }
-    atv_model_destroy(model);
-    if (!written) return;
-    pthread_mutex_lock(&lab->mutex);
-    lab->steps_done += item->steps;
-    item->steps = 0;
-    line = lab_pathf("  %-18s seed %d   %s %s %.1f %% (one answer for all %.1f)   %s", item->row->label, item->run->seed,
-                     task->name, atv_metric_name(task->metric), 100 * score, 100 * one_answer,
-                     lab_duration(lab_now() - start).s);
-    lab_say(lab, line.s, 1);
-    pthread_mutex_unlock(&lab->mutex);
 }
 
 /* Whether an item's result is there, whoever wrote it; counts it once. */
@@ -1086,8 +1235,8 @@ static int lab_is_done(lab_state *lab, lab_item *item) {
 
 /* Of the claim files' names. */
 static lab_path lab_claim_base(const lab_state *lab, const lab_item *item) {
-    lab_path p = item->task < 0 ? lab_pathf("%s/claim", item->run->dir.s) : lab_item_result(lab, item);
-    if (item->task >= 0) strcpy(strrchr(p.s, '.'), ".claim");
+    lab_path p = item->task == LAB_TRAINING ? lab_pathf("%s/claim", item->run->dir.s) : lab_item_result(lab, item);
+    if (item->task != LAB_TRAINING) strcpy(strrchr(p.s, '.'), ".claim");
     return p;
 }
 
@@ -1099,8 +1248,8 @@ static void lab_wait(lab_state *lab, int seconds) {
     pthread_cond_timedwait(&lab->changed, &lab->mutex, &until);
 }
 
-/* Does what is there to do and nobody else has: all variants of a seed, then the next seed, then the tasks. Then waits for
-   what others do, in case they die; who only trains need not. */
+/* Does what is there to do and nobody else has: all variants of a seed, each followed by its pairs, then the next seed, then
+   the tasks. Then waits for what others do, in case they die; who only trains need not. */
 static void *lab_work(void *user) {
     lab_worker *worker = (lab_worker *)user;
     lab_state *lab = worker->lab;
@@ -1110,7 +1259,7 @@ static void *lab_work(void *user) {
             pthread_mutex_lock(&lab->mutex);
             busy = 0;
             for (int i = 0; i < lab->n_workers; i++) busy |= lab->workers[i].own.generation > 0;
-            if (!busy) lab_say(lab, lab_pathf("  waiting for %d of %d runs and tasks, which others do", left,
+            if (!busy) lab_say(lab, lab_pathf("  waiting for %d of %d pieces of work, which others do", left,
                                               lab->n_left).s, 0);
             lab_wait(lab, 1);
             pthread_mutex_unlock(&lab->mutex);
@@ -1123,7 +1272,7 @@ static void *lab_work(void *user) {
             if (lab_is_done(lab, item)) continue;
             left++;
             lab_make_dir(item->run->dir.s);
-            if (item->task >= 0 && !lab_exists(lab_result(item->run).s)) continue;      /* there is no model yet */
+            if (item->task != LAB_TRAINING && !lab_exists(lab_result(item->run).s)) continue;      /* no model yet */
             took = claim_take(&own, lab_claim_base(lab, item).s, lab->stale);
             if (took < 0) lab_die("%s: cannot be claimed: %s", item->run->dir.s, strerror(errno));
             if (!took) continue;
@@ -1133,7 +1282,8 @@ static void *lab_work(void *user) {
             worker->lost = 0;
             pthread_mutex_unlock(&lab->mutex);
             if (!lab_is_done(lab, item)) {                  /* it may be since we looked */
-                if (item->task < 0) lab_train(worker, item);
+                if (item->task == LAB_TRAINING) lab_train(worker, item);
+                else if (item->task == LAB_PAIRS) lab_judge(worker, item);
                 else lab_tune(worker, item);
             }
             pthread_mutex_lock(&lab->mutex);
@@ -1169,7 +1319,7 @@ static void lab_work_all(lab_state *lab) {
     for (int i = 0; i < n; i++) {
         lab_worker *w = &lab->workers[i];
         w->lab = lab;
-        w->ctx = lab_context(lab->program, ATVI_MAX(1, lab->n_threads / n), &w->own);
+        w->ctx = lab_context(lab, ATVI_MAX(1, lab->n_threads / n), &w->own);
         lab_check(w->ctx, atv_tokenizer_load(w->ctx, lab->tokenizer_dir.s, &w->tokenizer));
     }
     lab->n_workers = lab->n_at_work = n;
@@ -1203,15 +1353,12 @@ static int lab_probe_step(void *user, const atv_step *step) {
 /* Seconds of training for one token on one thread, from a few batches of a model that is then thrown away. */
 static double lab_seconds_per_token(lab_state *lab, const lab_row *row) {
     atv_trainer_desc recipe = lab_recipe(lab, 1);
-    atv_ctx_desc desc = {0};
     lab_probe probe = {0};
-    atv_ctx *ctx;
+    atv_ctx *ctx = lab_context(lab, 1, &lab->own);
     atv_model *model;
     atv_trainer *trainer;
     atv_result result;
-    desc.n_threads = 1;
     recipe.accumulate = 1;
-    lab_check(lab->ctx, atv_ctx_create(&desc, &ctx));
     lab_check(ctx, atv_model_create(ctx, &row->config, &model));
     atv_model_init(model, 1);
     lab_check(ctx, atv_trainer_create(model, &recipe, &trainer));
@@ -1429,15 +1576,17 @@ static void lab_plan(lab_state *lab, lab_row *rows, int n) {
     const atv_config *config = &rows[0].config;
     double weights = (double)config->hidden_size * (config->vocab_size + 8 * config->hidden_size + 4 * s->ffn_base);
     double per_token, step, evaluation, timed = 0;
-    double training, tuning = 0;
-    int begun = 0, trained = 0, tuned = 0;
+    double training, tuning = 0, judging = 0;
+    int begun = 0, trained = 0, judged = 0, tuned = 0;
     for (int i = 0; i < lab->n_items; i++) {
         lab_item *item = &lab->items[i];
         lab_run *run = item->run;
         item->done = lab_exists(lab_item_result(lab, item).s);
         if (item->done) continue;
         lab->n_left++;
-        if (item->task >= 0) { tuned++; continue; }
+        judged += item->task == LAB_PAIRS;
+        tuned += item->task >= 0;
+        if (item->task != LAB_TRAINING) continue;
         trained++;
         item->steps = lab->steps;
         if (lab_exists(lab_checkpoint(run).s)) {
@@ -1458,6 +1607,7 @@ static void lab_plan(lab_state *lab, lab_row *rows, int n) {
            s->batch * s->accumulate);
     printf("  runs      %d variants x %d seeds = %d: %d finished already, %d to go on with, %d to begin\n", n, LAB_SEEDS,
            n * LAB_SEEDS, n * LAB_SEEDS - trained, begun, trained - begun);
+    if (lab->n_kinds) printf("  pairs     %d of %d models to judge\n", judged, n * LAB_SEEDS);
     if (lab->n_tasks) {
         printf("  tasks     ");
         for (int i = 0; i < lab->n_tasks; i++) {
@@ -1476,12 +1626,19 @@ static void lab_plan(lab_state *lab, lab_row *rows, int n) {
     per_token = lab_seconds_per_token(lab, &rows[0]) / lab->n_threads;
     step = (double)lab->train_tokens / lab->train.n_docs * s->batch * s->accumulate * per_token;
     evaluation = (double)lab->valid_tokens / lab->valid.n_docs * s->n_curve * lab->steps / s->every;
-    evaluation = (evaluation + (double)lab->valid_tokens + 60.0 * (double)lab->n_pairs) * per_token / 3;
+    evaluation = (evaluation + (double)lab->valid_tokens) * per_token / 3;
     for (int i = 0; i < lab->n_items; i++) {                /* a classifier has no logits of a vocabulary */
         lab_item *item = &lab->items[i];
         double tokens = 0;
         atv_data data;
-        if (item->done || item->task < 0) continue;
+        if (item->done || item->task == LAB_TRAINING) continue;
+        if (item->task == LAB_PAIRS) {
+            double seconds = 60.0 * (double)lab->n_pairs * per_token / 3;
+            item->steps = (int)(seconds / step + 1);
+            lab->steps_left += item->steps;
+            judging += seconds;
+            continue;
+        }
         data = lab_task_data(lab, &lab->tasks[item->task]);
         for (int k = 0; k < data.n_docs; k++) tokens += data.lengths[k];
         tokens *= s->glue_epochs * (1 - (double)config->hidden_size * config->vocab_size / weights);
@@ -1493,6 +1650,7 @@ static void lab_plan(lab_state *lab, lab_row *rows, int n) {
     lab->speed_seconds = 0.5 * n + timed * 1.5 * 6.6e6 / weights * per_token / 3;
     printf("  estimate  %s to train at %.1f k tokens/s", lab_duration(training * step + trained * evaluation).s,
            1e-3 / per_token);
+    if (lab->n_kinds) printf(", %s to judge", lab_duration(judging).s);
     if (lab->n_tasks) printf(", %s to fine-tune", lab_duration(tuning).s);
     if (!lab->only_train) printf(", %s to time", lab_duration(lab->speed_seconds).s);
     printf(" (%d threads, %s%s); cut off, it goes on where it was\n", lab->n_threads, lab->isa,
@@ -1501,15 +1659,16 @@ static void lab_plan(lab_state *lab, lab_row *rows, int n) {
         for (int i = 0; i < lab->n_items; i++) {
             const lab_item *item = &lab->items[i];
             if (!item->done) printf("plan %s %.1f\n", lab_item_result(lab, item).s,
-                                    item->steps * step + (item->task < 0 ? evaluation : 0));
+                                    item->steps * step + (item->task == LAB_TRAINING ? evaluation : 0));
         }
         printf("plan %s:timing %.1f\n", lab->program, lab->speed_seconds);
     }
     fflush(stdout);
 }
 
-/* 0: with WORK, which ends here. */
-static int lab_measure(lab_state *lab, const lab_variant *variants, int n, lab_row *rows) {
+/* Quality. 0: with WORK, which ends here. */
+static int lab_finish(lab_state *lab, const lab_variant *variants, int n, lab_row *rows) {
+    int asked = 0;
     memset(rows, 0, (size_t)n * sizeof *rows);
     lab_open_data(lab);
     for (int i = 0; i < n; i++) {
@@ -1525,7 +1684,7 @@ static int lab_measure(lab_state *lab, const lab_variant *variants, int n, lab_r
         r->kv_bytes = atv_config_kv_bytes_per_token(&r->shape);
         for (int k = 0; k < LAB_SEEDS; k++) {
             atv_trainer_desc recipe = lab_recipe(lab, k + 1);
-            lab_text settings = lab_settings_json(lab, &r->config, &recipe);
+            lab_text settings = lab_settings_json(lab, &r->config, &recipe, NULL);
             r->runs[k].seed = k + 1;
             r->runs[k].points = (lab_point *)lab_alloc(LAB_MAX_POINTS, sizeof(lab_point));
             r->runs[k].dir = lab_pathf("%s/runs/%016llx-%s-s%d", lab->out,
@@ -1533,24 +1692,27 @@ static int lab_measure(lab_state *lab, const lab_variant *variants, int n, lab_r
             free(settings.data);
         }
     }
-    lab->items = (lab_item *)lab_alloc((size_t)n * LAB_SEEDS * (1 + (size_t)lab->n_tasks), sizeof *lab->items);
+    lab->items = (lab_item *)lab_alloc((size_t)n * LAB_SEEDS * (2 + (size_t)lab->n_tasks), sizeof *lab->items);
     for (int pass = 0; pass < 2; pass++)
         for (int k = 0; k < LAB_SEEDS; k++) for (int i = 0; i < n; i++)
-            for (int j = pass - 1; j < (pass ? lab->n_tasks : 0); j++) {
+            for (int j = pass ? 0 : LAB_TRAINING; j < (pass ? lab->n_tasks : lab->n_kinds ? 0 : LAB_PAIRS); j++) {
                 lab_item *item = &lab->items[lab->n_items++];
                 item->row = &rows[i];
                 item->run = &rows[i].runs[k];
                 item->task = j;
+                asked |= j == LAB_PAIRS && lab_exists(lab_item_result(lab, item).s);
             }
+    if (lab->n_kinds && !asked) lab_check_pairs(lab);                       /* else they were, when that was answered */
     lab_plan(lab, rows, n);
     if (lab->only_plan) return 0;
     lab_work_all(lab);
     if (lab->only_train) return 0;
-    for (int i = 0; i < lab->n_items; i++) if (lab->items[i].task >= 0) lab_read_score(lab, &lab->items[i]);
+    for (int i = 0; i < lab->n_items; i++) lab_read_result(lab, &lab->items[i]);
+    if (strchr(lab->isas.s, ' '))
+        fprintf(stderr, "  results were computed with %s: they differ by rounding, too (see ISA)\n", lab->isas.s);
     for (int i = 0; i < n; i++) {
         double loss[LAB_SEEDS], perplexity[LAB_SEEDS], pairs[LAB_SEEDS], glue[LAB_SEEDS];
         for (int k = 0; k < LAB_SEEDS; k++) {
-            lab_read_result(lab, &rows[i].runs[k]);
             loss[k] = rows[i].runs[k].loss;
             perplexity[k] = rows[i].runs[k].perplexity;
             pairs[k] = 100 * rows[i].runs[k].pairs;
@@ -1561,6 +1723,12 @@ static int lab_measure(lab_state *lab, const lab_variant *variants, int n, lab_r
         rows[i].pairs = stats_of(pairs, LAB_SEEDS);
         rows[i].glue = stats_of(glue, LAB_SEEDS);
     }
+    return 1;
+}
+
+/* Quality and speed. 0: with WORK. */
+static int lab_measure(lab_state *lab, const lab_variant *variants, int n, lab_row *rows) {
+    if (!lab_finish(lab, variants, n, rows)) return 0;
     lab_time(lab, rows, n);
     return 1;
 }
@@ -1675,21 +1843,24 @@ static lab_path lab_processor(void) {
     return p;
 }
 
-/* settings.csv. OUT holds one experiment: tables there of another text, model or recipe are removed. */
+/* settings.csv. OUT holds one experiment: tables there of another text, model or recipe, of other pairs or tasks, are
+   removed. */
 static void lab_save_settings(lab_state *lab) {
     static const char *const tables[] = {"rq1_1", "rq1_2", "rq2", "rq3", "curves", "pairs", "glue", "samples"};
     static const lab_variant none = {ATV_MHA, 8, 1, 1, 0, 0, 0, 0, 0};
     const lab_scale *s = lab->scale;
     atv_config config = lab_config(lab, &none);
     atv_trainer_desc recipe = lab_recipe(lab, 0);
-    lab_text json = lab_settings_json(lab, &config, &recipe), t = {0}, old;
+    lab_text json = lab_settings_json(lab, &config, &recipe, NULL), t = {0}, old;
+    uint64_t experiment = lab_hash(lab_hash(LAB_HASH, json.data, json.size), &lab->pairs_hash, sizeof lab->pairs_hash);
     lab_path path = lab_pathf("%s/settings.csv", lab->out), tasks = lab_pathf("%s", "");
     struct utsname machine;
     time_t now = time(NULL);
     char date[32];
 
+    for (int i = 0; i < lab->n_tasks; i++) experiment = lab_hash(experiment, &lab->tasks[i].hash, sizeof lab->tasks[i].hash);
     lab_print(&t, "key,value\n");
-    lab_setting(&t, "experiment", lab_pathf("%016llx", (unsigned long long)lab_hash(LAB_HASH, json.data, json.size)).s);
+    lab_setting(&t, "experiment", lab_pathf("%016llx", (unsigned long long)experiment).s);
     free(json.data);
     if (lab_read(path.s, 0, &old)) {
         if (strncmp(old.data, t.data, t.size) != 0)
@@ -1700,6 +1871,7 @@ static void lab_save_settings(lab_state *lab) {
     lab_setting(&t, "machine", lab_pathf("%s, %d threads", lab_processor().s, lab->n_threads).s);
     if (uname(&machine) == 0) lab_setting(&t, "system", lab_pathf("%s %s", machine.sysname, machine.machine).s);
     lab_setting(&t, "isa", lab->isa);
+    lab_setting(&t, "results_isa", lab->isas.s);
     lab_number(&t, "threads", lab->n_threads);
     lab_setting(&t, "scale", s->name);
     lab_setting(&t, "data", lab->data ? lab->data : "stories of examples/stories.h");
@@ -1710,7 +1882,7 @@ static void lab_save_settings(lab_state *lab) {
     lab_number(&t, "pairs", (double)lab->n_pairs);
     for (int i = 0; i < lab->n_tasks; i++) tasks = lab_pathf("%s%s%s", tasks.s, i ? " " : "", lab->tasks[i].name);
     lab_setting(&t, "glue_tasks", tasks.s);
-    lab_setting(&t, "tokenizer", lab_env("TOKENIZER", "trained on the text"));
+    lab_setting(&t, "tokenizer", lab_env("TOKENIZER") ? lab_env("TOKENIZER") : "trained on the text");
     lab_number(&t, "V", config.vocab_size);
     lab_number(&t, "C", config.hidden_size);
     lab_number(&t, "T", s->context);
@@ -1796,7 +1968,7 @@ static lab_text lab_sample(lab_state *lab, const lab_run *run) {
     how.on_token = lab_on_token;
     how.user = &ids;
     desc.n_seq = 1;
-    lab_check(lab->ctx, atv_model_load(lab->ctx, run->dir.s, &model));
+    model = lab_load(lab->ctx, run);
     lab_check(lab->ctx, atv_decoder_create(model, &desc, &decoder));
     lab_check(lab->ctx, atv_generate(decoder, &how, &prompt, 1));
     n = ids.size / sizeof *first;

@@ -7,7 +7,7 @@
  *          published figures beside them. Writes out/rq1_1.csv, curves, pairs, glue, samples and settings.csv.
  * Takes    about 3 minutes on two cores; its training runs (in out/runs) are found again next time. SCALE=smoke: seconds.
  *
- * lab.h has the settings (SCALE, DATA, TOKENIZER, PAIRS, GLUE, OUT, THREADS) and how quality and speed are measured. */
+ * --help shows the settings, lab.h says how quality and speed are measured. */
 #include "lab.h"
 
 /* GQA with 6, 4, 2 and 1 key/value heads for 8 query heads; with 6 the groups are uneven: 2 2 1 1 1 1. */
@@ -21,8 +21,8 @@ static const lab_variant variants[] = {
 };
 enum { N = sizeof variants / sizeof *variants };
 
-int main(void) {
-    lab_state *lab = lab_open("rq1_1", "GQA with fewer and fewer key/value heads");
+int main(int argc, char **argv) {
+    lab_state *lab = lab_open("rq1_1", "GQA with fewer and fewer key/value heads", argc, argv);
     lab_row rows[N];
     if (lab_measure(lab, variants, N, rows)) {
         lab_table(lab, rows, N);

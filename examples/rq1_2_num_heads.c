@@ -7,7 +7,7 @@
  *          figures beside them. Writes out/rq1_2.csv, curves, pairs, glue, samples and settings.csv.
  * Takes    two to three minutes on two cores after rq1_1, whose runs of MHA and GQA .75 it finds; SCALE=smoke seconds.
  *
- * lab.h has the settings (SCALE, DATA, TOKENIZER, PAIRS, GLUE, OUT, THREADS) and how quality and speed are measured. */
+ * --help shows the settings, lab.h says how quality and speed are measured. */
 #include "lab.h"
 
 /* The FFN width does not depend on the number of heads: G D stays three quarters of C. Nothing was published on speed. */
@@ -22,8 +22,8 @@ static const lab_variant variants[] = {
 };
 enum { N = sizeof variants / sizeof *variants };
 
-int main(void) {
-    lab_state *lab = lab_open("rq1_2", "GQA .75 against MHA with 4, 8 and 16 heads");
+int main(int argc, char **argv) {
+    lab_state *lab = lab_open("rq1_2", "GQA .75 against MHA with 4, 8 and 16 heads", argc, argv);
     lab_row rows[N];
     if (lab_measure(lab, variants, N, rows)) {
         lab_table(lab, rows, N);

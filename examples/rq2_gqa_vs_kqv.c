@@ -8,7 +8,7 @@
  *          published figures beside them. Writes out/rq2.csv, curves, pairs, glue, samples and settings.csv.
  * Takes    about 3 minutes on two cores after rq1_1, whose runs of MHA and GQA it finds; SCALE=smoke seconds.
  *
- * lab.h has the settings (SCALE, DATA, TOKENIZER, PAIRS, GLUE, OUT, THREADS) and how quality and speed are measured. */
+ * --help shows the settings, lab.h says how quality and speed are measured. */
 #include "lab.h"
 
 /* A proportion's two ways stand side by side. At .125 KQV's heads are 6 wide in the published shape. */
@@ -26,8 +26,8 @@ static const lab_variant variants[] = {
 };
 enum { N = sizeof variants / sizeof *variants };
 
-int main(void) {
-    lab_state *lab = lab_open("rq2", "shared key/value heads against narrower heads");
+int main(int argc, char **argv) {
+    lab_state *lab = lab_open("rq2", "shared key/value heads against narrower heads", argc, argv);
     lab_row rows[N];
     if (lab_measure(lab, variants, N, rows)) {
         lab_table(lab, rows, N);

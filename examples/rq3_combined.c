@@ -7,7 +7,7 @@
  *          Writes out/rq3.csv, curves, pairs, glue, samples and settings.csv.
  * Takes    about a minute on two cores after the other programs, whose runs it finds; SCALE=smoke seconds.
  *
- * lab.h has the settings (SCALE, DATA, TOKENIZER, PAIRS, GLUE, OUT, THREADS) and how quality and speed are measured. */
+ * --help shows the settings, lab.h says how quality and speed are measured. */
 #include "lab.h"
 
 static const lab_variant variants[] = {
@@ -19,8 +19,8 @@ static const lab_variant variants[] = {
 };
 enum { N = sizeof variants / sizeof *variants };
 
-int main(void) {
-    lab_state *lab = lab_open("rq3", "a quarter of the cache by sharing, by narrowing, by half of each");
+int main(int argc, char **argv) {
+    lab_state *lab = lab_open("rq3", "a quarter of the cache by sharing, by narrowing, by half of each", argc, argv);
     lab_row rows[N];
     if (lab_measure(lab, variants, N, rows)) {
         lab_table(lab, rows, N);

@@ -8,18 +8,24 @@ bin=$(cd "$(dirname "${1:?the program to test}")" && pwd)/$(basename "$1")
 t=$(mktemp -d)
 workers=
 trap 'for p in $workers; do kill -9 $p 2> /dev/null; done; rm -rf "$t"' EXIT
-passed=0 failed=0 runs=12 pieces=24         # each run is trained, and fine-tuned on a task
+passed=0 failed=0 runs=12 pieces=36         # each run is trained, judged by pairs, and fine-tuned on a task
 kills=${KILLS:-20}
 
 result() { if [ "$1" -eq 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAIL $2"; fi; }
 worker() {      # worker OUT STALE LOG: in the background; its process is $!
-    OUT=$t/$1 STALE=$2 THREADS=1 WORK=train SCALE=smoke DATA='' PAIRS='' GLUE="$t" TOKENIZER='' "$bin" >> "$t/$3" 2>&1 &
+    OUT=$t/$1 STALE=$2 THREADS=1 WORK=train SCALE=smoke DATA='' PAIRS="$pairs" GLUE="$t" TOKENIZER='' ISA='' \
+        "$bin" >> "$t/$3" 2>&1 &
     workers="$workers $!"
 }
 for part in train validation; do
     for i in $(seq 24); do echo "{\"sentence\": \"The $part cat saw $i dogs.\", \"label\": $((i % 2))}"; done > "$t/parity.$part.json"
 done
-results() { find "$t/$1/runs" -name result.json -o -name 'glue-parity-*.json' | wc -l; }
+mkdir "$t/pairs"
+for i in $(seq 60); do
+    echo "{\"sentence_good\": \"The $i dogs were kind.\", \"sentence_bad\": \"The $i dogs was kind.\"}"
+done > "$t/pairs/agreement.json"
+pairs=
+results() { find "$t/$1/runs" -name result.json -o -name 'glue-parity-*.json' -o -name 'pairs-*.json' | wc -l; }
 random() { od -An -N2 -tu2 /dev/urandom | tr -d ' '; }
 
 # What must hold of a sweep that is done: held WHAT OUT MOST_CLAIMS
@@ -27,7 +33,7 @@ held() {
     for dir in "$t"/alone/runs/*; do
         dir2=$t/$2/runs/$(basename "$dir")
         for file in result.json model.safetensors config.json curve.csv settings.json tokenizer.json \
-            $(cd "$dir" && echo glue-parity-*.json); do
+            $(cd "$dir" && echo glue-parity-*.json pairs-*.json); do
             cmp -s "$dir/$file" "$dir2/$file"
             result $? "$1: $dir2/$file is not what one process writes"
         done
@@ -114,6 +120,19 @@ result $? "beside the sleeper: $(tail -n 1 "$t/slept.2.log")"
 grep -q 'slept too long' "$t/slept.1.log"
 result $? "the sleeper did not notice that its run was another's"
 held "suspended" slept $((pieces + 1))
+
+# ---- other pairs, by several
+
+ls -li "$t"/slept/runs/*/model.safetensors > "$t/before"
+pairs=$t/pairs pieces=48
+worker alone 120 alone.log
+wait $!
+result $? "one process, other pairs: $(tail -n 1 "$t/alone.log")"
+for i in 1 2 3; do worker slept 120 slept.$i.log; done
+wait
+held "other pairs" slept $((pieces + 1))
+ls -li "$t"/slept/runs/*/model.safetensors | cmp -s - "$t/before"
+result $? "other pairs: models were written anew"
 
 workers=
 echo "sweep: $passed passed, $failed failed, 0 skipped"
