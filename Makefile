@@ -13,14 +13,21 @@ CFLAGS ?= -O2
 LDLIBS ?= -lm -lpthread
 STD = -std=c99
 WARN = -Wall -Wextra -Wpedantic -Wshadow
-JOBS ?= 2
 PYTHON ?= python3
+JOBS ?=
 
 DATA ?=
 SCALE ?=
 OUT ?= out
 THREADS ?=
 WORK ?=
+
+# $(call whole,NAME,LEAST,MOST,OF WHAT): a variable that is empty, which means the default, or such a whole number
+whole = $(if $(shell n="$(strip $($1))"; case "$$n" in ("") ;; (*[!0-9]*|?????*) echo no ;; \
+    (*) [ "$$n" -ge $2 ] && [ "$$n" -le $3 ] || echo no ;; esac),$(error $1=$($1): must be $2 to $3, $4; empty: the default))
+$(call whole,JOBS,1,1000,the number of processes that train or compile side by side)
+$(call whole,THREADS,0,1024,the number of threads or 0 for all processors)
+COMPILERS = $(or $(strip $(JOBS)),2)
 
 # train_mpi only where MPICC finds its mpi.h
 HAS_MPI := $(shell printf '\043include <mpi.h>\n' | $(MPICC) -E -x c - > /dev/null 2>&1 && echo yes)
@@ -57,16 +64,17 @@ build/tests/test_limits: examples/limits.h
 build/tests/fuzz_% build/tests/test_checkpoint build/tests/test_tokenizer build/tests/test_eval build/tests/test_lab \
     build/compare: CPPFLAGS += -DATV_NO_SIMD
 
-# A job server of the caller's is used; else JOBS compilers at once.
+# A job server of the caller's is used; else COMPILERS at once.
 test:
-	@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS)) --no-print-directory build/attnvar build/compare build/examples/report $(TESTS)
-	@CC="$(CC)" JOBS=$(JOBS) tests/run.sh docs=tests/test_docs.sh cli="tests/test_cli.sh build/attnvar" \
+	@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(COMPILERS)) --no-print-directory build/attnvar build/compare \
+	    build/examples/report $(TESTS)
+	@CC="$(CC)" JOBS=$(COMPILERS) tests/run.sh docs=tests/test_docs.sh cli="tests/test_cli.sh build/attnvar" \
 	    $(foreach t,$(TESTS),$(patsubst test_%,%,$(notdir $t))=$t) \
 	    report="tests/test_report.sh build/examples/report" data=tests/test_data.sh
 
 # One process with all threads; when JOBS is given, that many train first, the threads divided among them, each on what the
 # others have not taken. Timing and tables are one process's, after them, which also does what they left when they died.
-WORKERS = $(if $(filter file,$(origin JOBS)),1,$(JOBS))
+WORKERS = $(or $(strip $(JOBS)),1)
 ASK = for q in $(QUESTIONS); do DATA="$(DATA)" SCALE="$(SCALE)" OUT="$(OUT)" build/examples/$$q || exit 1; done
 
 # All that the questions plan, of which they share runs; summed up before it begins.
@@ -76,7 +84,8 @@ SUM = awk '$$1 == "plan" && !seen[$$2]++ { s += $$3; \
           "about %d h %d min with these threads\n", n[1], n[2], n[3], n[4], s / 60, s % 60 }'
 
 reproduce:
-	@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS)) --no-print-directory $(QUESTIONS:%=build/examples/%) build/examples/report
+	@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(COMPILERS)) --no-print-directory \
+	    $(QUESTIONS:%=build/examples/%) build/examples/report
 	@mkdir -p "$(OUT)"
 	@[ "$(WORK)" = train ] || (export WORK=plan THREADS="$(THREADS)"; $(ASK)) > "$(OUT)/plan.log"
 	@[ "$(WORK)" = train ] || $(SUM) "$(OUT)/plan.log"

@@ -148,6 +148,11 @@ int main(int argc, char **argv) {
     static diagram d[MAX_DIAGRAMS];
     int n = argc > 1 ? argc - 1 : (int)(sizeof usual / sizeof *usual), colour = isatty(1);
     atv_ctx *ctx;
+    if (argc > 1 && strcmp(argv[1], "--help") == 0)
+        return puts("usage: groups [H/G or map ..]\n\n"
+                    "H/G  query heads over key/value heads: 8/6\n"
+                    "map  the key/value head that each query head reads: 0,1,0,2,1,0,2,0\n\n"
+                    "Draws who reads whom, here and in out/groups.svg; without arguments a choice of both."), 0;
     if (n > MAX_DIAGRAMS) { fprintf(stderr, "groups: %d diagrams, at most %d\n", n, MAX_DIAGRAMS); return 1; }
     if (atv_ctx_create(NULL, &ctx) != ATV_OK) { fprintf(stderr, "groups: out of memory\n"); return 1; }
     for (int i = 0; i < n; i++) {

@@ -289,6 +289,11 @@ int main(int argc, char **argv) {
     const char *sentence = argc > 1 ? argv[1] : "The girl saw herself in the lake. She was happy.";
     static map maps[MAX_MODELS];
     int n = 0;
+    if (argc > 1 && strcmp(argv[1], "--help") == 0)
+        return puts("usage: heatmaps [\"a sentence\" [model directory ..]]\n\n"
+                    "Draws where the heads of layer 0 look, here and in out/heatmaps.svg. Without directories of models\n"
+                    "four small ones are trained first, which takes a while."), 0;
+    if (sentence[0] == '-') die(sentence, "no option; --help tells what there is");
     if (argc - 2 > MAX_MODELS) die("", "at most 6 models side by side");
     check("", atv_ctx_create(NULL, &ctx));
     if (argc <= 2) n = train_all(sentence, maps);

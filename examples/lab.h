@@ -452,7 +452,8 @@ static lab_state *lab_open(const char *program, const char *question, int argc, 
     if (argc > 1) {
         int help = strcmp(argv[1], "--help") == 0;
         if (help) lab_help(program, question);
-        else fprintf(stderr, "%s: '%s': it takes no arguments; --help lists what the environment sets\n", program, argv[1]);
+        else fprintf(stderr, "%s: '%s' is no argument: it takes none; --help lists what the environment sets\n", program,
+                     argv[1]);
         exit(help ? 0 : 2);
     }
     lab->program = program;

@@ -558,8 +558,8 @@ static void table(FILE *f, const question *q, const char *title, const csv *sett
         with_spread(s, r->pub_us_b512, NAN, 2); cell(f, "pub", s);
         fputs("</tr>\n", f);
     }
-    fputs("</tbody></table></div>\n<p class=\"quiet\">Means over seeds ± one standard deviation; – was not measured, or not "
-          "published.", f);
+    fputs("</tbody></table></div>\n<p class=\"quiet\">Means over seeds ± one standard deviation; – was not measured, or "
+          "not published.", f);
     if (*stories) {
         fputs(" Loss, pairs and GLUE are of models trained here on ", f);
         svg_escape(f, stories);
@@ -1051,8 +1051,8 @@ static void draw_judgement(FILE *f, const observation *o) {
             tally(o, total));
     fputs("<p class=\"quiet\">A claim is held against one comparison, named before looking: held-out loss decides on "
           "quality, 512 sequences on speed; everything else measured can only take a verdict away. Over seeds, a difference "
-          "is clear when its 95 % interval (Student’s t) leaves zero out; over turns, a ratio of times when the interval of "
-          "its median leaves 100 % out. What is not clear is not claimed.</p>\n<div class=\"claims\">\n", f);
+          "is clear when its 95 % interval (Student’s t) leaves zero out; over turns, a ratio of times when the interval "
+          "of its median leaves 100 % out. What is not clear is not claimed.</p>\n<div class=\"claims\">\n", f);
     for (int i = 0; i < OBSERVATIONS; i++) {
         char s[640];
         fprintf(f, "<section class=\"claim %s\"><p class=\"verdict\">%s %s <span>(%c)</span></p><h3>",
@@ -1214,8 +1214,12 @@ int main(int argc, char **argv) {
     static const double cuts[] = { .75, .5, .25, .125 };
     char path[1100];
     FILE *f;
+    if (argc > 1 && strcmp(argv[1], "--help") == 0)
+        return puts("usage: report [directory of the CSV files; out]\n\n"
+                    "Judges the published observations by what the research programs measured, and writes report.html\n"
+                    "there."), 0;
     if (argc > 2 || (argc == 2 && argv[1][0] == '-'))
-        return fprintf(stderr, "usage: report [directory of the CSV files]\n"), 2;
+        return fprintf(stderr, "report: '%s': one directory is expected; --help tells more\n", argv[argc > 2 ? 2 : 1]), 2;
     for (int i = 0; i < 4; i++) { q[i] = question_read(dir, questions[i].file); ran += q[i].run; }
     has_settings = csv_read(&settings, dir, "settings.csv");
     has_curves = csv_read(&curves, dir, "curves.csv");

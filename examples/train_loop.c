@@ -25,12 +25,12 @@ static int print_token(void *user, int prompt, int32_t token, float logprob) {
 }
 
 int main(int argc, char **argv) {
-    static char text[STORIES * 1024];
+    static char text[STORIES * 1024], *rest = "";
     static int32_t ids[STORIES * CONTEXT], batch_ids[BATCH * CONTEXT];
     static int start[STORIES + 1], length[STORIES];
-    int steps = argc > 1 ? atoi(argv[1]) : 400, before, after;
+    int steps = argc > 1 ? (int)strtol(argv[1], &rest, 10) : 400, before, after;
     size_t end[STORIES + 1] = { 0 };
-
+    if (argc > 2 || *rest || steps < 1 || steps > 1000000) die("its argument is a number of steps, 1 to 1000000");
     check(atv_ctx_create(NULL, &ctx));
     /* Text, and a tokenizer learned from it. */
     for (int i = 0; i < STORIES; i++) {
@@ -66,7 +66,7 @@ int main(int argc, char **argv) {
     atv_trainer *trainer;
     check(atv_trainer_create(model, &recipe, &trainer));
 
-    atv_data held_out = { .ids = ids, .lengths = length, .n_docs = HELD_OUT };                          /* the first stories are never trained on */
+    atv_data held_out = { .ids = ids, .lengths = length, .n_docs = HELD_OUT };      /* stories never trained on */
     atv_rng rng = { 1 };
     for (int s = 1; s <= steps; s++) {
         int batch_lengths[BATCH], n = 0;

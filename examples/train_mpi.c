@@ -46,8 +46,8 @@ static int on_step(void *user, const atv_step *step) {
 static char *read_text(const char *path, size_t *size) {
     FILE *file = fopen(path, "rb");
     long end = file && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
-    char *text = (char *)room((size_t)end + 1);
-    if (end < 0 || fseek(file, 0, SEEK_SET) != 0 || fread(text, 1, (size_t)end, file) != (size_t)end) die("TEXT cannot be read");
+    char *text = end >= 0 && end < LONG_MAX ? (char *)room((size_t)end + 1) : NULL;     /* LONG_MAX: a directory's */
+    if (!text || fseek(file, 0, SEEK_SET) || fread(text, 1, (size_t)end, file) != (size_t)end) die("TEXT cannot be read");
     fclose(file);
     text[*size = (size_t)end] = 0;
     return text;
@@ -69,11 +69,12 @@ static char *make_text(size_t *size) {
 int main(int argc, char **argv) {
     MPI_Comm comm = MPI_COMM_WORLD;
     int threads, before, after, n_docs = 0;
-    int64_t steps = argc > 2 ? atol(argv[2]) : 200, n_ids = 0;
+    char *rest = "";
+    int64_t steps = argc > 2 ? strtol(argv[2], &rest, 10) : 200, n_ids = 0;
     size_t size, max_docs = 1;
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &threads);           /* of a rank's threads one calls MPI */
-    MPI_Comm_rank(comm, &rank);
-    MPI_Comm_size(comm, &n_ranks);
+    MPI_Comm_rank(comm, &rank); MPI_Comm_size(comm, &n_ranks);
+    if (argc > 3 || *rest || steps < 1 || steps > 1000000) die("its arguments are TEXT or -, and STEPS, 1 to 1000000");
     if (BATCH % n_ranks) die("the number of processes does not divide 12, the documents of a step");
     check(atv_ctx_create(&(atv_ctx_desc){ .n_threads = 1 }, &ctx));
 

@@ -127,6 +127,41 @@ for f in examples/*.c tools/attnvar.c; do
 done
 run_jobs
 
+# ---- what the examples and make say to --help and to nonsense
+
+says() {        # says CODE PIECE COMMAND: exit code and a piece of what it says, on the stream that goes with the code
+    code=$1 piece=$2; shift 2
+    (cd "$t/copy" && "$@") > "$t/said.1" 2> "$t/said.2"
+    [ $? -eq "$code" ] && grep -qF -- "$piece" "$t/said.$([ "$code" -eq 0 ] && echo 1 || echo 2)"
+    result $? "$*: exit code not $code, or no '$piece'" "$t/said.2"
+}
+for q in rq1_1 rq1_2 rq2 rq3; do
+    says 0 "$q: " build/$q --help
+    for variable in SCALE=default DATA TOKENIZER PAIRS GLUE OUT=out THREADS=0 ISA=auto WORK STALE=120; do
+        grep "^  $variable  " "$t/said.1"
+    done > "$t/said"
+    [ "$(wc -l < "$t/said")" -eq 10 ]
+    result $? "$q --help lacks settings" "$t/said"
+    says 2 "'5' is no argument" build/$q 5
+done
+for p in groups heatmaps report; do says 0 "usage: $p [" build/$p --help; done
+says 1 "--sentence: no option" build/heatmaps --sentence
+says 1 "--three is neither H/G nor a map" build/groups --three
+says 2 "'--out'" build/report --out
+for steps in abc 3x -3 0; do says 1 "a number of steps, 1 to 1000000" build/train_loop $steps; done
+[ "$(wc -l < examples/train_loop.c)" -lt 100 ] && [ "$(wc -l < examples/train_mpi.c)" -lt 120 ]
+result $? "train_loop.c has not under 100 lines, or train_mpi.c not under 120"
+for jobs in 0 abc -1 1.5 4x; do
+    says 2 "JOBS=$jobs: must be 1 to 1000, the number" make -f "$top/Makefile" -n reproduce JOBS=$jobs
+done
+for threads in abc -1 1025; do
+    says 2 "THREADS=$threads: must be 0 to 1024, the" make -f "$top/Makefile" -n reproduce THREADS=$threads
+done
+worker=$(make -n reproduce JOBS=3 2> "$t/said" | grep -c 'worker-3')
+one=$(make -n reproduce JOBS= THREADS= 2>> "$t/said" | grep -c 'worker-2')
+[ "$worker" -ge 1 ] && [ "$one" -eq 0 ] && [ ! -s "$t/said" ]
+result $? "make reproduce JOBS=3, or JOBS= for the default" "$t/said"
+
 # ---- snippets and commands
 
 fragment() {    # fragment NAME FILE: a piece of C, which stands in a function, or for itself
@@ -148,7 +183,7 @@ fragment "the quick start in attnvar.h" "$t/quick"
 command_of() {  # command_of LINE: is it what it says?
     case $1 in
     "make "*|make)
-        make -n $(echo "$1" | sed 's/^make//; s/#.*//') > "$t/said" 2>&1
+        make -n $(echo "$1" | sed 's/^make//; s/#.*//; s/\$[A-Z_]*/4/g') > "$t/said" 2>&1
         result $? "README: $1" "$t/said" ;;
     "cc "*)
         line=$(echo "$1" | sed 's/#.*//; s/&&.*//')

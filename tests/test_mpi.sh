@@ -83,6 +83,14 @@ for n in 1 2 3; do
     paste -d ' ' "$t/losses$n" "$t/losses1" | awk '{ d = $2 - $4; if (NF != 4 || d * d > 1e-10 * $4 * $4) bad = 1 } END { exit bad || NR != 2 }'
     result $? "train_mpi on $n: not the losses of one" "$t/train$n"
 done
+for steps in abc 3x -3 0; do
+    ! run steps 1 train_mpi - $steps && grep -q "STEPS, 1 to 1000000" "$t/steps.err"
+    result $? "train_mpi - $steps" "$t/steps.err"
+done
+for text in "$t" "$t/nothing"; do
+    ! run text 1 train_mpi "$text" 1 && grep -q "TEXT cannot be read" "$t/text.err"
+    result $? "train_mpi $text" "$t/text.err"
+done
 ! run five 5 train_mpi - 1 && grep -q "does not divide 12" "$t/five.err"
 result $? "train_mpi on 5 processes" "$t/five.err"
 
