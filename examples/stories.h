@@ -9,8 +9,8 @@
 //      char good[256], bad[256];
 //      story_pair(seed, STORY_REFLEXIVE, good, bad, sizeof good);
 //
-// A pair is a sentence and its minimal corruption, made BLiMP's way: one word differs, or two neighbours are swapped. A model
-// that has learned the grammar gives the good one the higher probability:
+// A pair is a sentence and its minimal corruption, made BLiMP's way: one word differs, or two neighbours are swapped. A
+// model that has learned the grammar gives the good one the higher probability:
 //
 //      The girls by the bridges were kind.               The girls by the bridges was kind.
 //      Soon the grandmother told herself to be brave.    Soon the grandmother told himself to be brave.
@@ -91,7 +91,8 @@ static const char *const story_hero_animals[] = {
     "rabbit", "mouse", "bear", "fox", "hedgehog", "squirrel", "turtle", "kitten", "puppy", "lamb", "badger", "otter",
 };
 static const story_relative story_relatives[] = {
-    {"mom", STORY_SHE}, {"dad", STORY_HE}, {"grandma", STORY_SHE}, {"grandpa", STORY_HE}, {"aunt", STORY_SHE}, {"uncle", STORY_HE},
+    {"mom", STORY_SHE}, {"dad", STORY_HE}, {"grandma", STORY_SHE}, {"grandpa", STORY_HE}, {"aunt", STORY_SHE},
+    {"uncle", STORY_HE},
 };
 
 static const story_place story_places[] = {
@@ -192,10 +193,11 @@ static const story_noun story_marks[] = {           // what things stand near
 static const char *const story_near[] = {"near", "behind", "beside", "next to", "by"};
 
 static const story_adjective story_looks[] = {      // of things, before the noun and after "is"
-    {"red",    "tco"},   {"blue",   "tco"},   {"green",  "tco"},   {"yellow", "tco"},   {"purple", "tco"},   {"pink",   "tcp"},
-    {"white",  "cpn"},   {"big",    "tcoenp"}, {"small", "tcoenp"}, {"old",   "tco"},    {"new",   "tco"},    {"pretty", "tcopn"},
-    {"tiny",   "tonep"}, {"lovely", "tcop"},  {"gray",   "tco"},   {"smooth", "n"},     {"brown",  "nc"},   {"sweet",  "e"},
-    {"perfect", "ep"},    {"soft",   "ec"},    {"tasty",  "e"},     {"round",  "n"},      {"strange", "ton"},  {"ordinary", "on"},
+    {"red",    "tco"},    {"blue",  "tco"},    {"green",   "tco"}, {"yellow",   "tco"}, {"purple", "tco"},
+    {"pink",   "tcp"},    {"white", "cpn"},    {"big",  "tcoenp"}, {"small", "tcoenp"}, {"old",    "tco"},
+    {"new",    "tco"},    {"pretty", "tcopn"}, {"tiny",  "tonep"}, {"lovely",  "tcop"}, {"gray",   "tco"},
+    {"smooth", "n"},      {"brown", "nc"},     {"sweet",   "e"},   {"perfect",  "ep"},  {"soft",   "ec"},
+    {"tasty",  "e"},      {"round", "n"},      {"strange", "ton"}, {"ordinary", "on"},
 };
 static const story_adjective story_states[] = {     // of the living, after "is"
     {"happy",    "ha"}, {"tired",  "ha"}, {"hungry",  "haf"}, {"sleepy", "ha"}, {"thirsty", "ha"}, {"quiet", "haf"},
@@ -346,9 +348,11 @@ static const char *const story_games[][4] = {       // outside, inside
 };
 static const char *const story_chores[][4] = {      // the problem, the help, the thanks
     {"I can't carry these heavy bags alone",  "took two bags and carried them up the stairs", "gave $m a warm roll"},
-    {"I can't find my glasses",               "looked under every chair and at last found them", "told $m a story about the sea"},
+    {"I can't find my glasses",               "looked under every chair and at last found them",
+     "told $m a story about the sea"},
     {"I can't reach the apples in this tree", "climbed up and filled the basket",             "baked an apple pie for $m"},
-    {"I can't sweep all these leaves alone",  "swept until the path was clear",               "made a cup of hot cocoa for $m"},
+    {"I can't sweep all these leaves alone",  "swept until the path was clear",
+     "made a cup of hot cocoa for $m"},
     {"I can't paint this long fence alone",   "took a brush and painted until evening",       "gave $m a paint box"},
     {"I can't find my little dog",            "called and called until the dog came running", "hugged $m for a long time"},
 };
@@ -373,9 +377,9 @@ static const story_plot story_plots[] = {
   "`{Where is my #o?|Oh no! I have lost my #o!}` $n {cried|said}. $E looked {behind the #l|near the #l}, but it was not "
   "there. $n {felt #u and sat down|felt #u}. {=w. |=r. |}Then @i came. `{Don't cry|Don't worry}, $n. We will find it "
   "together,` said @n.",
-  "They looked {high and low|everywhere|again and again}. {=r. |=d. |=w. |}At last, @n {looked behind the #m|stopped next to "
-  "the #m}. `Look! Is that your #o?` @e asked. {It was!|Yes, it was the #j #o!} $n {hugged|thanked} @n. `{Thank you|Thank "
-  "you so much}, @n!` $e said.",
+  "They looked {high and low|everywhere|again and again}. {=r. |=d. |=w. |}At last, @n {looked behind the #m|stopped next "
+  "to the #m}. `Look! Is that your #o?` @e asked. {It was!|Yes, it was the #j #o!} $n {hugged|thanked} @n. `{Thank "
+  "you|Thank you so much}, @n!` $e said.",
   "{It is easier to find things together.|A good friend helps when we are sad.|Two friends can find what one has lost.}",
   0, 0 },
 { "ha", STORY_EVERYWHERE,                           // something is shared
@@ -393,8 +397,8 @@ static const story_plot story_plots[] = {
   "It was a little #c! It #1.",
   "`{Poor little #c|Do not be afraid, little #c}. I will help you,` $n {said|whispered}. $E did not know {how|what to do}, "
   "so $e ran to $r %k. `%K, please come {quickly|with me}!`",
-  "%N came at once. They #2. Soon the #c #3. `You were {gentle|kind|brave}, $n,` said %n. {=w. |}After that, the #c {came to "
-  "see $m every day|followed $m everywhere|was never far from $m}.",
+  "%N came at once. They #2. Soon the #c #3. `You were {gentle|kind|brave}, $n,` said %n. {=w. |}After that, the #c {came "
+  "to see $m every day|followed $m everywhere|was never far from $m}.",
   "{Even small hands can help.|Be kind to all animals, big and small.|It is wise to ask for help.}",
   story_troubles, STORY_COUNT(story_troubles) },
 { "h", STORY_EVERYWHERE,                            // a fear
@@ -404,11 +408,12 @@ static const story_plot story_plots[] = {
   "afraid of #1, too. {Take a deep breath|Count to ten|Take one small step at a time}, and you will see.`",
   "The next day, $n {went back to|met} @n. {=r. |=d. |=o. |#y |}$n {closed $r eyes|took a deep breath|counted to ten}. Then "
   "$e began to #2. #3. `I did it!` $n {shouted|cried|called}. @n {clapped|cheered}, and %n was very proud.",
-  "{To be brave is to try even when you are afraid.|A fear grows small when we look at it.|One small step can make us brave.}",
+  "{To be brave is to try even when you are afraid.|A fear grows small when we look at it.|One small step can make us "
+  "brave.}",
   story_fears, STORY_COUNT(story_fears) },
 { "h", STORY_EVERYWHERE,                            // the truth
-  "$R %k had & {old|white|blue|pretty} #1. One {rainy|quiet|sunny} {morning|afternoon}, $n {danced|jumped around|ran around} "
-  "near it. {Crash!|Bang!|Oh no!} The #1 #2.",
+  "$R %k had & {old|white|blue|pretty} #1. One {rainy|quiet|sunny} {morning|afternoon}, $n {danced|jumped around|ran "
+  "around} near it. {Crash!|Bang!|Oh no!} The #1 #2.",
   "$n {hid behind the door|ran to $r room|sat under the table}. $R heart beat fast. {=r. |}`What happened to my #1?` asked "
   "%n. {$n wanted to say that the cat did it, but that was not true.|$n did not want to tell a lie.}",
   "`I did it. I am so sorry,` $n said{, and $e began to cry|}. %N {was quiet for a moment|looked at the #1}, but then %e "
@@ -467,8 +472,8 @@ static const story_plot story_plots[] = {
 { "h", "pgmvhsf",                                   // a neighbor
   "One {day|morning|afternoon}, $n was on $r way #t. {#x |}Near the #l, $e met old Mrs. {Bell|Green|Stone}. {She looked "
   "tired.|She looked worried.} `#1,` she said.",
-  "$n wanted to {play|see @i}. {But then $e thought about the old woman.|But the old woman needed $m.} `I will help you,` $e "
-  "said. {=r. |}",
+  "$n wanted to {play|see @i}. {But then $e thought about the old woman.|But the old woman needed $m.} `I will help you,` "
+  "$e said. {=r. |}",
   "$n #2. {=w. |}The old woman was so {happy|glad} that she #3. `{Thank you|You are very kind}, $n,` she said. $n "
   "{walked|went|ran} home with a {smile|song|light heart}.",
   "{When we help others, we feel happy, too.|Kind hands are never empty.|There is always time to help.}",
@@ -488,14 +493,15 @@ static const story_plot story_plots[] = {
   "Every day, $n {gave it water|watered it}. But nothing happened. {=w. |=s. |=d. |}`Why does it not grow?` $e asked. `{Be "
   "patient|Wait}, $n,` said %n. `{Good things take time|Seeds are slow}.`",
   "Then, one morning, there was a small green leaf. {=r. |=d. |=o. |}{The plant grew and grew|It grew a little every day}. "
-  "By the end of the summer, there was #1. #3! $n {danced around it|called all $r friends to see it|could not stop smiling}.",
+  "By the end of the summer, there was #1. #3! $n {danced around it|called all $r friends to see it|could not stop "
+  "smiling}.",
   "{Good things come to those who wait.|Little by little, small things grow.|With care and time, much is possible.}",
   story_seeds, STORY_COUNT(story_seeds) },
 { "ha", "wmbhrlv",                                  // lost
-  "One {day|morning|afternoon}, $n went #t with $r %k. {#x |}$n saw a {pretty|little|funny} #c and followed it {past|behind} "
-  "the #L. {=w. |}After a while, $n looked around. Where was %n?",
-  "$n could not see %m. $E {felt #u|began to cry}. {=r. |}`I must {stay calm|think},` $e said. `%K always says, 'Stay in one "
-  "place when you are lost.'` So $e {sat down|stood still} next to the #m and waited.",
+  "One {day|morning|afternoon}, $n went #t with $r %k. {#x |}$n saw a {pretty|little|funny} #c and followed it "
+  "{past|behind} the #L. {=w. |}After a while, $n looked around. Where was %n?",
+  "$n could not see %m. $E {felt #u|began to cry}. {=r. |}`I must {stay calm|think},` $e said. `%K always says, 'Stay in "
+  "one place when you are lost.'` So $e {sat down|stood still} next to the #m and waited.",
   "{Soon|After a long time|Before long}, $e heard a voice. `$n! $n!` It was %n! %E ran to $n and {held $m tight|gave $m a "
   "big hug}. `You did the right thing,` %e said. {Together|Hand in hand}, they walked home.",
   "{When you are lost, stay calm and wait.|It is good to listen to those who love us.|A calm head finds the way home.}",
@@ -517,11 +523,12 @@ static const char *const story_endings[] = {
     "From that day on, $n was a little wiser.",
 };
 static const char *const story_natures[] = {
-    "little", "little", "small", "young", "kind", "curious", "clever", "cheerful", "shy", "friendly", "gentle", "quiet", "funny",
+    "little", "little", "small", "young", "kind", "curious", "clever", "cheerful", "shy", "friendly", "gentle", "quiet",
+    "funny",
 };
 static const char *const story_pastimes[] = {
-    "sing", "dance", "run", "jump", "play outside", "climb trees", "count the clouds", "look at the stars", "tell stories", "laugh",
-    "help others", "explore",
+    "sing", "dance", "run", "jump", "play outside", "climb trees", "count the clouds", "look at the stars", "tell stories",
+    "laugh", "help others", "explore",
 };
 static const char *const story_happy[] = {"happy", "very happy", "glad", "warm inside", "so happy", "cheerful"};
 static const char *const story_unhappy[] = {"sad", "very sad", "bad", "upset", "worried", "unhappy"};
@@ -534,7 +541,7 @@ typedef struct {
     uint64_t state;
     char *out; size_t cap, len;
     char gap, article, fresh;           // owed before the next letter: a space, a or an; a paragraph has just begun
-    int held, wrong;                    // draw reserved combinations; make the one mistake. Neither changes what else is drawn.
+    int held, wrong;                    // draw reserved combinations; make the one mistake: neither changes other draws
     int met;                            // the friend has been named
     int human;                          // the hero and the friend are children, else animals
     const story_plot *plot;
@@ -706,7 +713,8 @@ static inline void story_subject_verb(story *s, int past) {
             one = story_actions[predicate].one, many = story_actions[predicate].many, rest = story_actions[predicate].rest;
             fits = story_share(story_actions[predicate].fits, noun->traits);
         }
-    } while (!fits || story_reserved(STORY_SUBJECT_VERB, k, (int)(noun - classes[k].table), what << 8 | predicate) != s->held);
+    } while (!fits ||
+             story_reserved(STORY_SUBJECT_VERB, k, (int)(noun - classes[k].table), what << 8 | predicate) != s->held);
     plural = story_below(s, 2);
     story_words(s, "The", story_number(noun, plural));
     if (story_below(s, 4)) story_place_phrase(s);

@@ -36,7 +36,8 @@ enum { SVG_MHA, SVG_GQA, SVG_KQV, SVG_COMBINED, SVG_FAMILIES };
     ".panel svg{display:block;width:100%;height:auto}.wide{overflow-x:auto;margin:.8em 0}" \
     "table{border-collapse:collapse;font-size:.83rem;font-variant-numeric:tabular-nums;white-space:nowrap}" \
     ".full{width:100%;font-size:.72rem}th,td{padding:4px 10px;text-align:right;border-bottom:1px solid var(--rule)}" \
-    "thead th{font-weight:600;color:var(--soft);font-size:.78rem;vertical-align:bottom}.full thead th{font-size:.72rem}.full th,.full td{padding:4px 3px}" \
+    "thead th{font-weight:600;color:var(--soft);font-size:.78rem;vertical-align:bottom}" \
+    ".full thead th{font-size:.72rem}.full th,.full td{padding:4px 3px}" \
     "tbody th i{display:inline-block;width:9px;height:9px;border-radius:2px;margin-right:7px;background:var(--c)}" \
     "td.own{font-weight:600}td.pale{color:var(--soft)}.name{font-weight:600}" \
     ".rule{stroke:var(--rule);stroke-width:1;fill:none}.axis{stroke:var(--soft);stroke-width:1}" \
@@ -70,7 +71,8 @@ static inline void svg_escape(FILE *f, const char *text) {
 }
 
 /* anchor: start, middle or end; classes may be "". */
-static inline void svg_text(FILE *f, double x, double y, int size, const char *anchor, const char *classes, const char *text) {
+static inline void svg_text(FILE *f, double x, double y, int size, const char *anchor, const char *classes,
+                            const char *text) {
     fprintf(f, "<text x=\"%.1f\" y=\"%.1f\" font-size=\"%d\" text-anchor=\"%s\" class=\"%s\">", x, y, size, anchor, classes);
     svg_escape(f, text);
     fputs("</text>", f);

@@ -1,5 +1,6 @@
 /* What the fuzz targets share. With libFuzzer:
-       clang -g -O1 -fsanitize=fuzzer,address,undefined -DATTNVAR_LIBFUZZER -o build/fuzz_json tests/fuzz_json.c -lm -lpthread
+       clang -g -O1 -fsanitize=fuzzer,address,undefined -DATTNVAR_LIBFUZZER -o build/fuzz_json tests/fuzz_json.c \
+           -lm -lpthread
    Without it each target is a test of its own: it runs its seeds whole, cut short at every length, and changed at random
    in a fixed way; files named on the command line are run too, to look at what a fuzzer found. */
 #define _POSIX_C_SOURCE 200809L
@@ -41,7 +42,8 @@ static atv_ctx *fuzz_ctx(void) {
 }
 
 /* What must hold for any input; says where before it stops. */
-#define FUZZ_CHECK(cond) do { if (!(cond)) { fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond); abort(); } } while (0)
+#define FUZZ_CHECK(cond) \
+    do { if (!(cond)) { fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond); abort(); } } while (0)
 
 /* A failure has a message, and nothing is left behind. */
 static void fuzz_done(atv_ctx *ctx, atv_result result) {
@@ -63,7 +65,8 @@ static void fuzz_one(const uint8_t *data, size_t size) {
 }
 
 static void fuzz_seed(const void *seed, size_t size, int rounds) {
-    static const char *const pieces[] = { "\"", "{", "}", "[", "]", ",", ":", "\\u", "\\ud800", "-", "1e999", "9999999999999999999", "0", "null", "true",
+    static const char *const pieces[] = { "\"", "{", "}", "[", "]", ",", ":", "\\u", "\\ud800", "-", "1e999",
+        "9999999999999999999", "0", "null", "true",
                                           "\xff", "\xc3", "\xf0\x9f", "<s>", " ", "\n", "4294967295", "\x7f", "-1" };
     atv_rng rng;
     size_t cut, step = size / 200 + 1;

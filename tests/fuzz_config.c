@@ -7,9 +7,12 @@
 static size_t weights(uint8_t *file, int classifier) {
     static const struct { const char *name; int d0, d1; } tensors[] = {
         { "wte.weight", 5, 4 }, { "wpe.weight", 4, 4 }, { "h.0.ln_1.weight", 4, 0 }, { "h.0.ln_1.bias", 4, 0 },
-        { "h.0.attn.attention.k_proj.weight", 4, 4 }, { "h.0.attn.attention.v_proj.weight", 4, 4 }, { "h.0.attn.attention.q_proj.weight", 4, 4 },
-        { "h.0.attn.attention.out_proj.weight", 4, 4 }, { "h.0.attn.attention.out_proj.bias", 4, 0 }, { "h.0.ln_2.weight", 4, 0 },
-        { "h.0.ln_2.bias", 4, 0 }, { "h.0.mlp.c_fc.weight", 4, 4 }, { "h.0.mlp.c_fc.bias", 4, 0 }, { "h.0.mlp.c_proj.weight", 4, 4 },
+        { "h.0.attn.attention.k_proj.weight", 4, 4 }, { "h.0.attn.attention.v_proj.weight", 4, 4 },
+        { "h.0.attn.attention.q_proj.weight", 4, 4 },
+        { "h.0.attn.attention.out_proj.weight", 4, 4 }, { "h.0.attn.attention.out_proj.bias", 4, 0 },
+        { "h.0.ln_2.weight", 4, 0 },
+        { "h.0.ln_2.bias", 4, 0 }, { "h.0.mlp.c_fc.weight", 4, 4 }, { "h.0.mlp.c_fc.bias", 4, 0 },
+        { "h.0.mlp.c_proj.weight", 4, 4 },
         { "h.0.mlp.c_proj.bias", 4, 0 }, { "ln_f.weight", 4, 0 }, { "ln_f.bias", 4, 0 }, { "score.weight", 3, 4 } };
     const size_t n_tensors = sizeof tensors / sizeof tensors[0] - (classifier ? 0 : 1);
     char *p = (char *)file + 8;
@@ -18,8 +21,8 @@ static size_t weights(uint8_t *file, int classifier) {
     p += sprintf(p, "{");
     for (i = 0; i < n_tensors; i++) {
         n = tensors[i].d0 * (tensors[i].d1 ? tensors[i].d1 : 1) * 4;
-        p += sprintf(p, "%s\"%s%s\":{\"dtype\":\"F32\",\"shape\":[%d", i ? "," : "", i < 17 ? "transformer." : "", tensors[i].name,
-                     tensors[i].d0);
+        p += sprintf(p, "%s\"%s%s\":{\"dtype\":\"F32\",\"shape\":[%d", i ? "," : "", i < 17 ? "transformer." : "",
+                     tensors[i].name, tensors[i].d0);
         if (tensors[i].d1) p += sprintf(p, ",%d", tensors[i].d1);
         p += sprintf(p, "],\"data_offsets\":[%d,%d]}", at, at + n);
         at += n;
@@ -69,22 +72,30 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 #ifndef ATTNVAR_LIBFUZZER
 int main(int argc, char **argv) {
     static const char *const seeds[] = {
-        "{\"model_type\": \"gpt_neo\", \"vocab_size\": 5, \"max_position_embeddings\": 4, \"hidden_size\": 4, \"num_layers\": 1, \"num_heads\": 2, "
-        "\"intermediate_size\": 4, \"attention_types\": [[[\"global\"], 1]], \"activation_function\": \"gelu_new\", \"layer_norm_epsilon\": 1e-05}",
-        "{\"model_type\": \"gpt_neo\", \"architectures\": [\"GPTNeoForCausalLM\"], \"vocab_size\": 5, \"max_position_embeddings\": 4, \"hidden_size\": 4, "
-        "\"num_layers\": 1, \"num_heads\": 2, \"num_key_value_heads\": 2, \"kqv_size\": 4, \"kv_of_head\": [1, 0], \"kv_of_layer\": [0], \"window_size\": 2, "
-        "\"attention_layers\": [\"local\"], \"intermediate_size\": null, \"tie_word_embeddings\": true, \"bos_token_id\": 0, \"eos_token_id\": 1, \"torch_dtype\": \"float32\"}",
-        "{\"model_type\": \"gpt_neo\", \"architectures\": [\"GPTNeoForSequenceClassification\"], \"vocab_size\": 5, \"max_position_embeddings\": 4, "
-        "\"hidden_size\": 4, \"num_layers\": 1, \"num_heads\": 2, \"intermediate_size\": 4, \"id2label\": {\"0\": \"a\", \"1\": \"b\", \"2\": \"c\"}, "
-        "\"label2id\": {\"a\": 0, \"b\": 1, \"c\": 2}, \"problem_type\": \"single_label_classification\", \"num_labels\": 3}",
+        "{\"model_type\": \"gpt_neo\", \"vocab_size\": 5, \"max_position_embeddings\": 4, \"hidden_size\": 4, "
+        "\"num_layers\": 1, \"num_heads\": 2, "
+        "\"intermediate_size\": 4, \"attention_types\": [[[\"global\"], 1]], \"activation_function\": \"gelu_new\", "
+        "\"layer_norm_epsilon\": 1e-05}",
+        "{\"model_type\": \"gpt_neo\", \"architectures\": [\"GPTNeoForCausalLM\"], \"vocab_size\": 5, "
+        "\"max_position_embeddings\": 4, \"hidden_size\": 4, "
+        "\"num_layers\": 1, \"num_heads\": 2, \"num_key_value_heads\": 2, \"kqv_size\": 4, \"kv_of_head\": [1, 0], "
+        "\"kv_of_layer\": [0], \"window_size\": 2, "
+        "\"attention_layers\": [\"local\"], \"intermediate_size\": null, \"tie_word_embeddings\": true, \"bos_token_id\": 0,"
+        " \"eos_token_id\": 1, \"torch_dtype\": \"float32\"}",
+        "{\"model_type\": \"gpt_neo\", \"architectures\": [\"GPTNeoForSequenceClassification\"], \"vocab_size\": 5, "
+        "\"max_position_embeddings\": 4, "
+        "\"hidden_size\": 4, \"num_layers\": 1, \"num_heads\": 2, \"intermediate_size\": 4, \"id2label\": {\"0\": \"a\", "
+        "\"1\": \"b\", \"2\": \"c\"}, "
+        "\"label2id\": {\"a\": 0, \"b\": 1, \"c\": 2}, \"problem_type\": \"single_label_classification\", \"num_labels\": "
+        "3}",
         "{\"model_type\": \"gpt2\"}" };
     uint8_t file[8192];
     atv_ctx *ctx = fuzz_ctx();
     atv_model *model = NULL;
     size_t i;
     for (i = 0; i < 3; i += 2) {
-        CHECK(atv_model_from_memory(ctx, seeds[i], strlen(seeds[i]), file, weights(file, i == 2), &model) == ATV_OK, "seed %d: %s", (int)i,
-              atv_last_error(ctx));
+        CHECK(atv_model_from_memory(ctx, seeds[i], strlen(seeds[i]), file, weights(file, i == 2), &model) == ATV_OK,
+              "seed %d: %s", (int)i, atv_last_error(ctx));
         atv_model_destroy(model);
     }
     atv_ctx_destroy(ctx);

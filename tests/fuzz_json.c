@@ -15,7 +15,8 @@ static void walk(const atvi_jnode *node, const char *text, size_t size) {
     }
     if (node->type == ATVI_JSON_NUMBER) {
         if (atvi_json_double(node, &x)) FUZZ_CHECK(fabs(x) <= DBL_MAX);         /* what is too large is none */
-        if (atvi_json_int(node, &whole)) FUZZ_CHECK(atvi_json_double(node, &x) && fabs((double)whole - x) <= fabs(x) * 1e-15 + 0.5);
+        if (atvi_json_int(node, &whole)) FUZZ_CHECK(atvi_json_double(node, &x) &&
+                                                    fabs((double)whole - x) <= fabs(x) * 1e-15 + 0.5);
     }
     atvi_json_get(node, "name");
     for (i = 0; i < n; i++) {
@@ -43,7 +44,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 int main(int argc, char **argv) {
     static const char *const seeds[] = {
         "{\"name\": [1, -2.5e-3, 1E+10, 0, true, false, null], \"a\\\"b\": {\"\\u00e9\\ud83d\\ude00\": \"\xc3\xa9\"}}",
-        "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]",        " \"x\" ", "0.1", "-0", "1e400", "123456789012345678901234567890", "\"\\ud800\"", "{\"a\": 1, \"a\": 2}" };
+        "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["
+        "]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]",
+        " \"x\" ", "0.1", "-0", "1e400", "123456789012345678901234567890", "\"\\ud800\"", "{\"a\": 1, \"a\": 2}" };
     size_t i;
     for (i = 0; i < sizeof seeds / sizeof seeds[0]; i++) fuzz_seed(seeds[i], strlen(seeds[i]), 2000);
     fuzz_files(argc, argv);

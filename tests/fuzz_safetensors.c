@@ -38,8 +38,10 @@ static void seed(const char *header, size_t data) {
 
 int main(int argc, char **argv) {
     seed("{\"__metadata__\":{\"format\":\"pt\"},\"a\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},"
-         "\"b\":{\"dtype\":\"BF16\",\"shape\":[5],\"data_offsets\":[24,34]},\"c\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[34,42]}}", 42);
-    seed("{\"x\":{\"dtype\":\"U8\",\"shape\":[0,7],\"data_offsets\":[0,0]},\"y\":{\"dtype\":\"F16\",\"shape\":[1,1,2,2],\"data_offsets\":[0,8]}}", 8);
+         "\"b\":{\"dtype\":\"BF16\",\"shape\":[5],\"data_offsets\":[24,34]},\"c\":{\"dtype\":\"I64\",\"shape\":[],"
+         "\"data_offsets\":[34,42]}}", 42);
+    seed("{\"x\":{\"dtype\":\"U8\",\"shape\":[0,7],\"data_offsets\":[0,0]},\"y\":{\"dtype\":\"F16\",\"shape\":[1,1,2,2],"
+         "\"data_offsets\":[0,8]}}", 8);
     seed("{}", 0);
     seed("{\"x\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296,4294967296,4294967296],\"data_offsets\":[0,0]}}", 0);
     fuzz_files(argc, argv);

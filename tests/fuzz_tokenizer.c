@@ -2,7 +2,8 @@
    and tokenizer_config.json with 0 bytes between; a text. What was loaded encodes, and decodes to the same bytes. */
 #include "fuzz.h"
 
-static const char training_text[] = "the cat sat on the mat. the dog sat on the cat! \xc3\xa9t\xc3\xa9, na\xc3\xafve 123 1234 it's we'll  the  end\n\n";
+static const char training_text[] = "the cat sat on the mat. the dog sat on the cat! \xc3\xa9t\xc3\xa9, na\xc3\xafve 123 "
+                                    "1234 it's we'll  the  end\n\n";
 
 static void round_trip(atv_ctx *ctx, atv_tokenizer *tokenizer, const char *text, size_t size, int exact) {
     int32_t *ids = (int32_t *)malloc((size + 1) * sizeof *ids);
@@ -40,7 +41,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             length[i] = (size_t)((stop ? stop : end) - p);
             p = stop ? stop + 1 : end;
         }
-        r = atv_tokenizer_from_vocab(ctx, part[0], length[0], part[1], length[1], length[2] ? part[2] : NULL, length[2], &tokenizer);
+        r = atv_tokenizer_from_vocab(ctx, part[0], length[0], part[1], length[1], length[2] ? part[2] : NULL, length[2],
+                                     &tokenizer);
     } else {
         atv_tokenizer_train_desc desc;
         memset(&desc, 0, sizeof desc);
@@ -78,12 +80,17 @@ static void seed(int kind, const void *data, size_t size, int rounds) {
 
 int main(int argc, char **argv) {
     static const char small[] =
-        "{\"version\":\"1.0\",\"added_tokens\":[{\"id\":0,\"content\":\"<s>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":true}],"
-        "\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true},\"post_processor\":null,"
-        "\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"vocab\":{\"<s>\":0,\"t\":1,\"h\":2,\"e\":3,\"\\u0120\":4,\"th\":5,\"the\":6},"
+        "{\"version\":\"1.0\",\"added_tokens\":[{\"id\":0,\"content\":\"<s>\",\"single_word\":false,\"lstrip\":false,"
+        "\"rstrip\":false,\"normalized\":false,\"special\":true}],"
+        "\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true},"
+        "\"post_processor\":null,"
+        "\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,"
+        "\"vocab\":{\"<s>\":0,\"t\":1,\"h\":2,\"e\":3,\"\\u0120\":4,\"th\":5,\"the\":6},"
         "\"merges\":[\"t h\",\"th e\"]}}";
-    static const char files[] = "{\"<s>\":0,\"t\":1,\"h\":2,\"e\":3,\"\xc4\xa0\":4,\"th\":5,\"the\":6}\0#version: 0.2\nt h\nth e\n\0{\"eos_token\": \"<s>\"}";
-    static const char text[] = "the cat's <s> caf\xc3\xa9 \xf0\x9f\x98\x80  12\xd9\xa3 \n\n <pad></s> \xe2\x80\x83x\xc2\xa0 we'd\tend \xff\xc3";
+    static const char files[] = "{\"<s>\":0,\"t\":1,\"h\":2,\"e\":3,\"\xc4\xa0\":4,\"th\":5,\"the\":6}\0#version: 0.2\n"
+                                "t h\nth e\n\0{\"eos_token\": \"<s>\"}";
+    static const char text[] = "the cat's <s> caf\xc3\xa9 \xf0\x9f\x98\x80  12\xd9\xa3 \n\n <pad></s> \xe2\x80\x83x\xc2\xa0 "
+                               "we'd\tend \xff\xc3";
     size_t size = 0;
     char *golden = (char *)test_read("tests/golden/tokenizer/tokenizer.json", &size);
     seed(0, small, sizeof small - 1, 3000);

@@ -55,7 +55,8 @@ static void run(const char *dir, const char *ids_file, const char *out, int n_se
         int64_t k;
         tensors[i].name = atv_model_tensor(model, i).name;
         tensors[i].tensor = atv_work_grad(work, i);
-        for (k = 0; k < atv_tensor_count(&tensors[i].tensor); k++) ((float *)tensors[i].tensor.data)[k] /= (float)loss.tokens;
+        for (k = 0; k < atv_tensor_count(&tensors[i].tensor); k++)
+            ((float *)tensors[i].tensor.data)[k] /= (float)loss.tokens;
     }
     tensors[n].name = "logits";
     tensors[n].tensor = atv_tensor_view(logits, ATV_F32, n_seq, N, 0, 0);

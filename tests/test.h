@@ -224,7 +224,8 @@ TEST_FN atv_real *test_data(atv_tensor t, int64_t *n) {
     int64_t count = 1;
     int i;
     for (i = t.rank - 1; i >= 0; i--) {
-        if (t.strides[i] != count && t.dims[i] != 1) CHECK(0, "stride %d is %ld, not %ld", i, (long)t.strides[i], (long)count);
+        if (t.strides[i] != count && t.dims[i] != 1)
+            CHECK(0, "stride %d is %ld, not %ld", i, (long)t.strides[i], (long)count);
         count *= t.dims[i];
     }
     if (t.dtype != ATV_REAL) CHECK(0, "dtype %s", atv_dtype_name(t.dtype));
@@ -366,7 +367,8 @@ TEST_FN void test_attn_make(test_attn *c, atv_rng *rng) {
 }
 
 TEST_FN void test_attn_free(test_attn *c) {
-    free(c->q); free(c->k); free(c->v); free(c->dout); free(c->out); free(c->lse); free(c->p); free(c->dq); free(c->dk); free(c->dv);
+    free(c->q); free(c->k); free(c->v); free(c->dout); free(c->out); free(c->lse); free(c->p); free(c->dq); free(c->dk);
+    free(c->dv);
 }
 
 /* A problem drawn at random: any groups, empty ones too, lengths with 0, offsets before and past the keys. */

@@ -85,22 +85,27 @@ static double largest(const double *x, int n) {
 typedef struct limits { double out, p, dq, dk, dv; } limits;
 
 /* Everything that a call can give, compared with the answer; `bits` (if given) must stay the same from call to call. */
-static void check_case(atv_ctx *ctx, const char *name, test_attn *c, int layout, const limits *limit, buffer bits[4], int have_bits) {
+static void check_case(atv_ctx *ctx, const char *name, test_attn *c, int layout, const limits *limit, buffer bits[4],
+                       int have_bits) {
     int H = c->desc.n_head, G = c->desc.n_kv_head, D = c->desc.head_dim, E = c->desc.value_dim;
     int touched, i, b, h, j;
-    const char *where = test_path("%s (H %d G %d D %d Dv %d window %d%s, %s, %d threads, layout %d)", name, H, G, D, E, c->desc.window,
+    const char *where = test_path("%s (H %d G %d D %d Dv %d window %d%s, %s, %d threads, layout %d)", name, H, G, D, E,
+                                  c->desc.window,
                                   c->desc.non_causal ? " non-causal" : "", atv_isa_name(atv_ctx_info(ctx)->isa),
                                   atv_ctx_info(ctx)->n_threads, layout);
     const atv_real start = (atv_real)(1 / 1024.0), fill = 77;
     buffer q = make_from(layout, c->q_len, c->n_seq, H, D, c->q), k = make_from(layout, c->k_len, c->n_seq, G, D, c->k);
-    buffer v = make_from(layout, c->k_len, c->n_seq, G, E, c->v), dout = make_from(layout, c->q_len, c->n_seq, H, E, c->dout);
+    buffer v = make_from(layout, c->k_len, c->n_seq, G, E, c->v),
+        dout = make_from(layout, c->q_len, c->n_seq, H, E, c->dout);
     buffer out = make(layout, c->q_len, c->n_seq, H, E, fill);
     buffer dq = make(layout, c->q_len, c->n_seq, H, D, start), dk = make(layout, c->k_len, c->n_seq, G, D, start);
     buffer dv = make(layout, c->k_len, c->n_seq, G, E, start);
     buffer all[4];
     int64_t tq = longest_of(c->q_len, c->n_seq), tk = longest_of(c->k_len, c->n_seq);
-    size_t n_lse = (size_t)(q.tensor.rank == 4 ? c->n_seq * tq : c->nq) * (size_t)H, n_probs = (size_t)(c->n_seq * H * tq * tk);
-    atv_real *lse_data = (atv_real *)calloc(n_lse + 1, sizeof(atv_real)), *probs_data = (atv_real *)calloc(n_probs + 1, sizeof(atv_real));
+    size_t n_lse = (size_t)(q.tensor.rank == 4 ? c->n_seq * tq : c->nq) * (size_t)H,
+        n_probs = (size_t)(c->n_seq * H * tq * tk);
+    atv_real *lse_data = (atv_real *)calloc(n_lse + 1, sizeof(atv_real)),
+        *probs_data = (atv_real *)calloc(n_probs + 1, sizeof(atv_real));
     atv_tensor lse, probs;
     atv_attn *attn = NULL;
     atv_attn_seqs seqs;
@@ -136,14 +141,17 @@ static void check_case(atv_ctx *ctx, const char *name, test_attn *c, int layout,
     }
     CHECK(worst <= 1e-5 + 1e-6 * largest(c->lse, c->nq * H), "%s: lse differs by %g", where, worst);
 
-    MUST(ctx, atv_attn_backward(attn, &seqs, &q.tensor, &k.tensor, &v.tensor, &out.tensor, &lse, &dout.tensor, &dq.tensor, &dk.tensor,
-                                &dv.tensor));
+    MUST(ctx, atv_attn_backward(attn, &seqs, &q.tensor, &k.tensor, &v.tensor, &out.tensor, &lse, &dout.tensor, &dq.tensor,
+                                &dk.tensor, &dv.tensor));
     worst = differs(&dq, c->q_len, c->n_seq, H, D, c->dq, start, start, &touched);
-    CHECK(worst <= limit->dq && !touched, "%s: dq differs by %g > %g%s", where, worst, limit->dq, touched ? ", and wrote outside" : "");
+    CHECK(worst <= limit->dq && !touched, "%s: dq differs by %g > %g%s", where, worst, limit->dq,
+          touched ? ", and wrote outside" : "");
     worst = differs(&dk, c->k_len, c->n_seq, G, D, c->dk, start, start, &touched);
-    CHECK(worst <= limit->dk && !touched, "%s: dk differs by %g > %g%s", where, worst, limit->dk, touched ? ", and wrote outside" : "");
+    CHECK(worst <= limit->dk && !touched, "%s: dk differs by %g > %g%s", where, worst, limit->dk,
+          touched ? ", and wrote outside" : "");
     worst = differs(&dv, c->k_len, c->n_seq, G, E, c->dv, start, start, &touched);
-    CHECK(worst <= limit->dv && !touched, "%s: dv differs by %g > %g%s", where, worst, limit->dv, touched ? ", and wrote outside" : "");
+    CHECK(worst <= limit->dv && !touched, "%s: dv differs by %g > %g%s", where, worst, limit->dv,
+          touched ? ", and wrote outside" : "");
 
     probs = atv_tensor_view(probs_data, ATV_REAL, c->n_seq, H, tq, tk);
     MUST(ctx, atv_attn_probs(attn, &seqs, &q.tensor, &k.tensor, &probs));
@@ -164,7 +172,8 @@ static void check_case(atv_ctx *ctx, const char *name, test_attn *c, int layout,
         all[0] = out; all[1] = dq; all[2] = dk; all[3] = dv;
         for (i = 0; i < 4; i++) {
             if (have_bits) {
-                CHECK(memcmp(all[i].data, bits[i].data, bits[i].size * sizeof(atv_real)) == 0, "%s: other bits in output %d", where, i);
+                CHECK(memcmp(all[i].data, bits[i].data, bits[i].size * sizeof(atv_real)) == 0,
+                      "%s: other bits in output %d", where, i);
                 free(all[i].data);
             } else bits[i] = all[i];
         }
@@ -197,7 +206,8 @@ static void fill(double *out, atv_safetensors *file, const char *name, const cha
     atv_tensor t;
     if (!CHECK(i >= 0, "cases.safetensors lacks %s.%s", name, part)) return;
     t = atv_safetensors_tensor(file, i).tensor;
-    if (!CHECK(atv_tensor_count(&t) == n && t.dtype == ATV_F32, "%s.%s has %ld numbers, not %d", name, part, (long)atv_tensor_count(&t), n)) return;
+    if (!CHECK(atv_tensor_count(&t) == n && t.dtype == ATV_F32,
+               "%s.%s has %ld numbers, not %d", name, part, (long)atv_tensor_count(&t), n)) return;
     data = (const float *)t.data;
     for (i = 0; i < n; i++) out[i] = data[i];
 }
@@ -244,7 +254,8 @@ static void test_golden(atv_isa isa) {
         fill(c.k, file, name, "k", c.nk * G * D);
         fill(c.v, file, name, "v", c.nk * G * E);
         fill(c.dout, file, name, "dout", c.nq * H * E);
-        test_attn_answer(&c);                               /* for lse, and to hold the plain loops to the golden values too */
+        /* for lse, and to hold the plain loops to the golden values too */
+        test_attn_answer(&c);
         for (flat = b = 0; b < c.n_seq; b++) flat += H * c.q_len[b] * c.k_len[b];
         probs = (double *)calloc((size_t)flat + 1, sizeof(double));
         if (!probs) exit(1);
@@ -262,7 +273,8 @@ static void test_golden(atv_isa isa) {
                 if (!golden) exit(1);
                 fill(golden, file, name, names[i], n[i]);
                 top = largest(golden, n[i]);
-                for (j = 0, worst = 0; j < n[i]; j++) if (!(fabs(golden[j] - parts[i][j]) <= worst)) worst = fabs(golden[j] - parts[i][j]);
+                for (j = 0, worst = 0; j < n[i]; j++) if (!(fabs(golden[j] - parts[i][j]) <= worst))
+                    worst = fabs(golden[j] - parts[i][j]);
                 CHECK(worst <= 1e-7 * (top + 1), "%s: the plain loops' %s differ by %g", name, names[i], worst);
                 memcpy(parts[i], golden, (size_t)n[i] * sizeof(double));
                 free(golden);
@@ -336,9 +348,12 @@ static void test_heads_apart(atv_isa isa) {
     desc.scale = 0.4f;
     desc.max_keys = t;
     MUST(ctx, atv_attn_create(ctx, &desc, &whole));
-    CHECK(atv_attn_info(whole)->n_kv_head == H && atv_attn_info(whole)->head_dim == D && atv_attn_info(whole)->value_dim == D,
-          "defaults: G %d D %d Dv %d", atv_attn_info(whole)->n_kv_head, atv_attn_info(whole)->head_dim, atv_attn_info(whole)->value_dim);
-    for (h = 0; h < H; h++) CHECK(atv_attn_info(whole)->kv_of_head[h] == h, "head %d reads %d", h, atv_attn_info(whole)->kv_of_head[h]);
+    CHECK(atv_attn_info(whole)->n_kv_head == H && atv_attn_info(whole)->head_dim == D &&
+          atv_attn_info(whole)->value_dim == D,
+          "defaults: G %d D %d Dv %d", atv_attn_info(whole)->n_kv_head, atv_attn_info(whole)->head_dim,
+          atv_attn_info(whole)->value_dim);
+    for (h = 0; h < H; h++) CHECK(atv_attn_info(whole)->kv_of_head[h] == h,
+                                  "head %d reads %d", h, atv_attn_info(whole)->kv_of_head[h]);
     desc.n_head = 1;
     desc.kqv_size = D;
     MUST(ctx, atv_attn_create(ctx, &desc, &plain));
@@ -357,7 +372,8 @@ static void test_heads_apart(atv_isa isa) {
     seqs.q_len = &t;
     MUST(ctx, atv_attn_forward(whole, &seqs, &q, &k, &v, &out, NULL));
     for (h = 0; h < H; h++) {
-        atv_tensor qh = atv_tensor_slice(q, 1, h, h + 1), kh = atv_tensor_slice(k, 1, h, h + 1), vh = atv_tensor_slice(v, 1, h, h + 1);
+        atv_tensor qh = atv_tensor_slice(q, 1, h, h + 1), kh = atv_tensor_slice(k, 1, h, h + 1),
+            vh = atv_tensor_slice(v, 1, h, h + 1);
         double worst = 0;
         MUST(ctx, atv_attn_forward(plain, &seqs, &qh, &kh, &vh, &single, NULL));
         for (i = 0; i < t * D; i++) {
@@ -395,7 +411,8 @@ static void test_ends(atv_isa isa) {
         c.q_offset[1] = c.k_len[1] - c.q_len[1];
         test_attn_make(&c, &rng);
         limit = fp32_limits(&c);
-        if (i == 0) limit.out = limit.p = limit.dq = limit.dk = limit.dv = 0.5;     /* scores near 1000: finite is what counts */
+        /* scores near 1000: finite is what counts */
+        if (i == 0) limit.out = limit.p = limit.dq = limit.dk = limit.dv = 0.5;
         check_everywhere(isa, i == 0 ? "huge scores" : i == 2 ? "queries before the keys" : "wide window", &c, &limit);
         test_attn_free(&c);
     }
@@ -417,7 +434,8 @@ static void test_ends(atv_isa isa) {
         for (i = 0; i < 2; i++) {
             seqs.n_seq = i * 2;
             seqs.q_len = zeros;
-            CHECK(atv_attn_forward(attn, &seqs, &none, &none, &none, &none, &lse) == ATV_OK, "a batch of nothing: %s", atv_last_error(ctx));
+            CHECK(atv_attn_forward(attn, &seqs, &none, &none, &none, &none, &lse) == ATV_OK,
+                  "a batch of nothing: %s", atv_last_error(ctx));
             CHECK(atv_attn_backward(attn, &seqs, &none, &none, &none, &none, &lse, &none, &none, &none, &none) == ATV_OK,
                   "the gradient of nothing: %s", atv_last_error(ctx));
         }
@@ -439,7 +457,8 @@ static void test_steps(atv_isa isa, int threads) {
         atv_kv_desc kd;
         atv_kv *kv = NULL;
         atv_attn *attn = NULL;
-        int H, G, D, E, T, i, b, step, longest = round < 12 ? 20 : 75, is[4], at_now[4] = { 0, 0, 0, 0 }, peak[4] = { 0, 0, 0, 0 }, first[4];
+        int H, G, D, E, T, i, b, step, longest = round < 12 ? 20 : 75, is[4], at_now[4] = { 0, 0, 0, 0 },
+            peak[4] = { 0, 0, 0, 0 }, first[4];
         double worst = 0;
         test_attn_random(&c, &rng, 4);
         test_attn_free(&c);
@@ -499,7 +518,8 @@ static void test_steps(atv_isa isa, int threads) {
                 b = (int)atv_rng_below(&rng, 4);
                 to_length = at_now[b] - (int)atv_rng_below(&rng, 6);
                 if (to_length < 0) to_length = 0;
-                if (c.desc.window && peak[b] - to_length > 5) to_length = peak[b] - 5 > at_now[b] ? at_now[b] : peak[b] > 5 ? peak[b] - 5 : 0;
+                if (c.desc.window && peak[b] - to_length > 5)
+                    to_length = peak[b] - 5 > at_now[b] ? at_now[b] : peak[b] > 5 ? peak[b] - 5 : 0;
                 MUST(ctx, atv_kv_cut(kv, b, to_length));
                 at_now[b] = to_length;
             }
@@ -512,7 +532,8 @@ static void test_steps(atv_isa isa, int threads) {
                 peak[other] = peak[b];
             }
         }
-        CHECK(worst <= 1e-5 * (1 + largest(c.out, c.nq * H * E)), "round %d (H %d G %d D %d Dv %d window %d, %s): steps differ by %g", round, H, G,
+        CHECK(worst <= 1e-5 * (1 + largest(c.out, c.nq * H * E)),
+              "round %d (H %d G %d D %d Dv %d window %d, %s): steps differ by %g", round, H, G,
               D, E, c.desc.window, atv_isa_name(isa), worst);
         atv_kv_destroy(kv);
         atv_attn_destroy(attn);
@@ -548,7 +569,8 @@ static void test_memory(void) {
         MUST(ctx, atv_attn_bytes(ctx, &c.desc, &said));
         MUST(ctx, atv_attn_create(ctx, &c.desc, &attn));
         atv_memory(ctx, &after, NULL);
-        CHECK(after - before == said, "attention said %lu bytes and took %lu", (unsigned long)said, (unsigned long)(after - before));
+        CHECK(after - before == said, "attention said %lu bytes and took %lu", (unsigned long)said,
+              (unsigned long)(after - before));
         memset(&kd, 0, sizeof kd);
         kd.n_kv_head = c.desc.n_kv_head;
         kd.head_dim = c.desc.head_dim;
@@ -561,7 +583,8 @@ static void test_memory(void) {
         MUST(ctx, atv_kv_bytes(ctx, &kd, &said));
         MUST(ctx, atv_kv_create(ctx, &kd, &kv));
         atv_memory(ctx, &after, NULL);
-        CHECK(after - before == said, "a cache said %lu bytes and took %lu", (unsigned long)said, (unsigned long)(after - before));
+        CHECK(after - before == said, "a cache said %lu bytes and took %lu", (unsigned long)said,
+              (unsigned long)(after - before));
         atv_kv_destroy(kv);
         atv_attn_destroy(attn);
         count = alloc.count;
@@ -598,10 +621,11 @@ static void test_memory(void) {
             MUST(ctx, atv_attn_create(ctx, &c.desc, &attn));
             count = alloc.count;
             MUST(ctx, atv_attn_forward(attn, &seqs, &q.tensor, &k.tensor, &v.tensor, &out.tensor, &lse.tensor));
-            MUST(ctx, atv_attn_backward(attn, &seqs, &q.tensor, &k.tensor, &v.tensor, &out.tensor, &lse.tensor, &out.tensor, &dq.tensor,
-                                        &dk.tensor, &dv.tensor));
+            MUST(ctx, atv_attn_backward(attn, &seqs, &q.tensor, &k.tensor, &v.tensor, &out.tensor, &lse.tensor, &out.tensor,
+                                        &dq.tensor, &dk.tensor, &dv.tensor));
             CHECK(alloc.count == count, "a call allocated %ld times", alloc.count - count);
-            free(q.data); free(k.data); free(v.data); free(out.data); free(dq.data); free(dk.data); free(dv.data); free(lse.data);
+            free(q.data); free(k.data); free(v.data); free(out.data); free(dq.data); free(dk.data); free(dv.data);
+            free(lse.data);
             atv_attn_destroy(attn);
         }
         test_attn_free(&c);
@@ -618,7 +642,8 @@ static void test_memory(void) {
         MUST(ctx, atv_kv_bytes(ctx, &kd, &small));
         kd.max_positions = 100000;
         MUST(ctx, atv_kv_bytes(ctx, &kd, &large));
-        CHECK(small == large, "a window of 64 takes %lu bytes for 1000 positions, %lu for 100000", (unsigned long)small, (unsigned long)large);
+        CHECK(small == large, "a window of 64 takes %lu bytes for 1000 positions, %lu for 100000", (unsigned long)small,
+              (unsigned long)large);
         kd.window = 0;
         kd.max_positions = 1024;
         MUST(ctx, atv_kv_bytes(ctx, &kd, &all));
@@ -675,9 +700,11 @@ static void test_refusals(void) {
         s.q_len = &len;
         MUST(ctx, atv_attn_forward(attn, &s, &q, &k, &k, &o, &lse));
         wrong = atv_tensor_view(x, ATV_REAL, 5, 3, 3, 0);
-        CHECK(atv_attn_forward(attn, &s, &wrong, &k, &k, &o, NULL) == ATV_ERR_ARGUMENT && strstr(atv_last_error(ctx), "q"), "q of 3 heads: %s", atv_last_error(ctx));
+        CHECK(atv_attn_forward(attn, &s, &wrong, &k, &k, &o, NULL) == ATV_ERR_ARGUMENT && strstr(atv_last_error(ctx), "q"),
+              "q of 3 heads: %s", atv_last_error(ctx));
         wrong = atv_tensor_view(x, ATV_I32, 5, 4, 3, 0);
-        CHECK(atv_attn_forward(attn, &s, &wrong, &k, &k, &o, NULL) == ATV_ERR_ARGUMENT && strstr(atv_last_error(ctx), "I32"), "q of I32: %s", atv_last_error(ctx));
+        CHECK(atv_attn_forward(attn, &s, &wrong, &k, &k, &o, NULL) == ATV_ERR_ARGUMENT && strstr(atv_last_error(ctx), "I32"),
+              "q of I32: %s", atv_last_error(ctx));
         wrong = q;
         wrong.strides[2] = 2;
         CHECK(atv_attn_forward(attn, &s, &wrong, &k, &k, &o, NULL) == ATV_ERR_ARGUMENT, "a gap in the last dimension");
@@ -694,7 +721,8 @@ static void test_refusals(void) {
         s.q_len = &len;
         s.k_len = &nine;
         wrong = atv_tensor_view(x, ATV_REAL, 9, 2, 3, 0);
-        CHECK(atv_attn_forward(attn, &s, &q, &wrong, &wrong, &o, NULL) == ATV_ERR_ARGUMENT && strstr(atv_last_error(ctx), "max_keys"), "9 keys where 8 are the most: %s", atv_last_error(ctx));
+        CHECK(atv_attn_forward(attn, &s, &q, &wrong, &wrong, &o, NULL) == ATV_ERR_ARGUMENT &&
+              strstr(atv_last_error(ctx), "max_keys"), "9 keys where 8 are the most: %s", atv_last_error(ctx));
         s.k_len = NULL;
         s.n_seq = -1;
         CHECK(atv_attn_forward(attn, &s, &q, &k, &k, &o, NULL) == ATV_ERR_ARGUMENT, "-1 sequences");
@@ -710,16 +738,19 @@ static void test_refusals(void) {
     MUST(ctx, atv_kv_create(ctx, &kd, &kv));
     {
         atv_real x[64] = { 0 };
-        atv_tensor q = atv_tensor_view(x, ATV_REAL, 2, 4, 3, 0), k = atv_tensor_view(x, ATV_REAL, 2, 2, 3, 0), o = atv_tensor_view(x + 32, ATV_REAL, 2, 4, 3, 0);
+        atv_tensor q = atv_tensor_view(x, ATV_REAL, 2, 4, 3, 0), k = atv_tensor_view(x, ATV_REAL, 2, 2, 3, 0),
+            o = atv_tensor_view(x + 32, ATV_REAL, 2, 4, 3, 0);
         int both[2] = { 0, 1 }, same[2] = { 1, 1 }, beyond[2] = { 0, 2 };
         CHECK(atv_attn_step(attn, kv, 2, same, &q, &k, &k, &o) == ATV_ERR_ARGUMENT, "a sequence twice");
         CHECK(atv_attn_step(attn, kv, 2, beyond, &q, &k, &k, &o) == ATV_ERR_ARGUMENT, "a sequence that is not there");
-        CHECK(atv_kv_length(kv, 0) == 0 && atv_kv_length(kv, 2) == -1 && atv_kv_length(kv, -1) == -1, "lengths %d %d", atv_kv_length(kv, 0), atv_kv_length(kv, 2));
+        CHECK(atv_kv_length(kv, 0) == 0 && atv_kv_length(kv, 2) == -1 && atv_kv_length(kv, -1) == -1,
+              "lengths %d %d", atv_kv_length(kv, 0), atv_kv_length(kv, 2));
         MUST(ctx, atv_attn_step(attn, kv, 2, both, &q, &k, &k, &o));
         MUST(ctx, atv_attn_step(attn, kv, 2, both, &q, &k, &k, &o));
         FAILS(ctx, atv_attn_step(attn, kv, 2, both, &q, &k, &k, &o), ATV_ERR_FULL, "2");
         CHECK(atv_kv_length(kv, 0) == 2, "a failed step grew a sequence");
-        CHECK(atv_kv_cut(kv, 0, 3) == ATV_ERR_ARGUMENT && atv_kv_cut(kv, 0, -1) == ATV_ERR_ARGUMENT && atv_kv_cut(kv, 5, 0) == ATV_ERR_ARGUMENT, "a bad cut");
+        CHECK(atv_kv_cut(kv, 0, 3) == ATV_ERR_ARGUMENT && atv_kv_cut(kv, 0, -1) == ATV_ERR_ARGUMENT &&
+              atv_kv_cut(kv, 5, 0) == ATV_ERR_ARGUMENT, "a bad cut");
         CHECK(atv_kv_copy(kv, 0, 7) == ATV_ERR_ARGUMENT && atv_kv_copy(kv, -1, 0) == ATV_ERR_ARGUMENT, "a bad copy");
         MUST(ctx, atv_kv_cut(kv, 0, 1));
         MUST(ctx, atv_attn_step(attn, kv, 1, both, &(atv_tensor){ x, ATV_REAL, 3, { 1, 4, 3, 0 }, { 12, 3, 1, 0 } },
@@ -734,7 +765,8 @@ static void test_refusals(void) {
     MUST(ctx, atv_kv_create(ctx, &kd, &kv));
     {
         atv_real x[64] = { 0 };
-        atv_tensor q = atv_tensor_view(x, ATV_REAL, 1, 4, 3, 0), k = atv_tensor_view(x, ATV_REAL, 1, 2, 3, 0), o = atv_tensor_view(x + 32, ATV_REAL, 1, 4, 3, 0);
+        atv_tensor q = atv_tensor_view(x, ATV_REAL, 1, 4, 3, 0), k = atv_tensor_view(x, ATV_REAL, 1, 2, 3, 0),
+            o = atv_tensor_view(x + 32, ATV_REAL, 1, 4, 3, 0);
         int zero = 0;
         CHECK(atv_attn_step(attn, kv, 1, &zero, &q, &k, &k, &o) == ATV_ERR_ARGUMENT && strstr(atv_last_error(ctx), "window"),
               "a global attention over a window's cache: %s", atv_last_error(ctx));
@@ -746,7 +778,8 @@ static void test_refusals(void) {
     MUST(ctx, atv_kv_create(ctx, &kd, &kv));
     {
         atv_real x[64] = { 0 };
-        atv_tensor q = atv_tensor_view(x, ATV_REAL, 1, 4, 3, 0), k = atv_tensor_view(x, ATV_REAL, 1, 2, 3, 0), o = atv_tensor_view(x + 32, ATV_REAL, 1, 4, 3, 0);
+        atv_tensor q = atv_tensor_view(x, ATV_REAL, 1, 4, 3, 0), k = atv_tensor_view(x, ATV_REAL, 1, 2, 3, 0),
+            o = atv_tensor_view(x + 32, ATV_REAL, 1, 4, 3, 0);
         atv_attn *local = NULL;
         int zero = 0, i;
         d = good;

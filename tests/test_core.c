@@ -10,7 +10,8 @@ static void test_results(void) {
     for (i = 0; i < ATV_RESULT_COUNT; i++) {
         CHECK(strlen(atv_result_text((atv_result)i)) > 1, "result %d has no text", i);
         for (j = 0; j < i; j++)
-            CHECK(strcmp(atv_result_text((atv_result)i), atv_result_text((atv_result)j)) != 0, "results %d and %d are one", i, j);
+            CHECK(strcmp(atv_result_text((atv_result)i), atv_result_text((atv_result)j)) != 0,
+                  "results %d and %d are one", i, j);
     }
     CHECK(atv_result_text(ATV_RESULT_COUNT) != NULL, "a number that is no result");
     CHECK(ATV_OK == 0, "ATV_OK is %d", (int)ATV_OK);
@@ -45,7 +46,8 @@ static void test_isas(void) {
         CHECK(result == ATV_OK, "%s: %s", atv_isa_name((atv_isa)i), atv_result_text(result));
         if (result != ATV_OK) continue;
         isa = atv_ctx_info(ctx)->isa;
-        CHECK(i == ATV_ISA_AUTO ? isa != ATV_ISA_AUTO && atv_isa_available(isa) : (int)isa == i, "asked %d, got %d", i, (int)isa);
+        CHECK(i == ATV_ISA_AUTO ? isa != ATV_ISA_AUTO && atv_isa_available(isa) : (int)isa == i,
+              "asked %d, got %d", i, (int)isa);
         atv_ctx_destroy(ctx);
     }
 }
@@ -165,7 +167,8 @@ static void test_idle(void) {
 
 static void test_random(void) {
     /* the stream of seed 1234567, as published with the generator */
-    static const uint64_t known[5] = { UINT64_C(6457827717110365317), UINT64_C(3203168211198807973), UINT64_C(9817491932198370423),
+    static const uint64_t known[5] = { UINT64_C(6457827717110365317), UINT64_C(3203168211198807973),
+                                       UINT64_C(9817491932198370423),
                                        UINT64_C(4593380528125082431), UINT64_C(16408922859458223821) };
     atv_rng rng, a, b;
     int i, count[7], n = 100000;
@@ -191,7 +194,8 @@ static void test_random(void) {
         sum += u;
         square += u * u;
     }
-    CHECK(fabs(sum / n - 0.5) < 0.004 && fabs(square / n - 1 / 3.0) < 0.004, "uniform: mean %g, square %g", sum / n, square / n);
+    CHECK(fabs(sum / n - 0.5) < 0.004 && fabs(square / n - 1 / 3.0) < 0.004,
+          "uniform: mean %g, square %g", sum / n, square / n);
     sum = square = 0;
     for (i = 0; i < n; i++) {
         double z = atv_rng_normal(&rng);
@@ -199,8 +203,8 @@ static void test_random(void) {
         square += z * z;
         fourth += z * z * z * z;
     }
-    CHECK(fabs(sum / n) < 0.015 && fabs(square / n - 1) < 0.02 && fabs(fourth / n - 3) < 0.15, "normal: mean %g, variance %g, fourth %g",
-          sum / n, square / n, fourth / n);
+    CHECK(fabs(sum / n) < 0.015 && fabs(square / n - 1) < 0.02 && fabs(fourth / n - 3) < 0.15,
+          "normal: mean %g, variance %g, fourth %g", sum / n, square / n, fourth / n);
     a = atvi_rng_stream(1, 2);
     b = atvi_rng_stream(1, 3);
     CHECK(atv_rng_next(&a) != atv_rng_next(&b), "two streams are one");
@@ -232,7 +236,8 @@ static void test_config(void) {
     CHECK(r.max_position_embeddings == 2048 && r.num_key_value_heads == 4 && r.kqv_size == 24 && r.intermediate_size == 96 &&
           r.window_size == 256, "defaults: %d %d %d %d %d", r.max_position_embeddings, r.num_key_value_heads, r.kqv_size,
           r.intermediate_size, r.window_size);
-    CHECK(r.layer_norm_epsilon == (double)1e-5 && r.initializer_range == (double)0.02, "%g %g",     /* a constant may be wider */
+    /* a constant may be wider */
+    CHECK(r.layer_norm_epsilon == (double)1e-5 && r.initializer_range == (double)0.02, "%g %g",
           r.layer_norm_epsilon, r.initializer_range);
     for (i = 0; i < 3; i++) {
         layer = atv_config_layer(&r, i);
@@ -249,7 +254,8 @@ static void test_config(void) {
     layer = atv_config_layer(&r, 1);
     CHECK(layer.kv_layer == 0 && layer.window_size == 0, "kv_layer %d, window %d", layer.kv_layer, layer.window_size);
     for (i = 0; i < 4; i++)
-        CHECK(atv_kv_of_head(4, 2, layer.kv_of_head, i) == map[i], "head %d reads %d", i, atv_kv_of_head(4, 2, layer.kv_of_head, i));
+        CHECK(atv_kv_of_head(4, 2, layer.kv_of_head, i) == map[i],
+              "head %d reads %d", i, atv_kv_of_head(4, 2, layer.kv_of_head, i));
 
     memset(layers, 0, sizeof layers);
     for (i = 0; i < 3; i++) {
@@ -272,7 +278,8 @@ static void test_config(void) {
     /* what is refused, by name and value */
     memset(&untouched, 0x5A, sizeof untouched);
     r = untouched;
-#define REFUSED(set, text) do { c = small_config(); set; FAILS(ctx, atv_config_resolve(ctx, &c, &r), ATV_ERR_ARGUMENT, text); \
+#define REFUSED(set, text) do { c = small_config(); set; \
+    FAILS(ctx, atv_config_resolve(ctx, &c, &r), ATV_ERR_ARGUMENT, text); \
     CHECK(memcmp(&r, &untouched, sizeof r) == 0, "a failure wrote its output"); } while (0)
     REFUSED(c.vocab_size = 0, "vocab_size=0");
     REFUSED(c.vocab_size = -5, "vocab_size=-5");
@@ -321,12 +328,14 @@ static const struct { const char *variant; int heads, kv_heads; double kqv, grou
     { "mha", 4, 4, 1, 1, 384, 1024, 1024 },        { "mha", 16, 16, 1, 1, 384, 1024, 1024 },
 };
 
-static void check_preset(atv_ctx *ctx, const char *name, int heads, int kv_heads, double kqv, double group, int hidden, int base, int ffn) {
+static void check_preset(atv_ctx *ctx, const char *name, int heads, int kv_heads, double kqv, double group, int hidden,
+                         int base, int ffn) {
     atv_variant variant = ATV_VARIANT_COUNT;
     atv_config c, r;
     char lower[32];
     size_t i;
-    for (i = 0; name[i] && i < sizeof lower - 1; i++) lower[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + 32 : name[i]);
+    for (i = 0; name[i] && i < sizeof lower - 1; i++)
+        lower[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + 32 : name[i]);
     lower[i] = 0;
     memset(&c, 0, sizeof c);
     c.vocab_size = 10000;
@@ -336,13 +345,16 @@ static void check_preset(atv_ctx *ctx, const char *name, int heads, int kv_heads
     MUST(ctx, atv_variant_from_name(lower, &variant));
     MUST(ctx, atv_config_preset(ctx, variant, group, kqv, base, &c));
     CHECK(c.num_key_value_heads == kv_heads && c.kqv_size == (int)(kqv * hidden) && c.intermediate_size == ffn,
-          "%s heads %d group %g kqv %g: G %d S %d F %d, not %d %d %d", lower, heads, group, kqv, c.num_key_value_heads, c.kqv_size,
-          c.intermediate_size, kv_heads, (int)(kqv * hidden), ffn);
+          "%s heads %d group %g kqv %g: G %d S %d F %d, not %d %d %d", lower, heads, group, kqv, c.num_key_value_heads,
+          c.kqv_size, c.intermediate_size, kv_heads, (int)(kqv * hidden), ffn);
     CHECK(atv_matched_ffn(base, hidden, c.kqv_size, kv_heads * (c.kqv_size / heads), 0) == ffn, "%s: the formula", lower);
     MUST(ctx, atv_config_resolve(ctx, &c, &r));
-    CHECK(strcmp(atv_variant_name(atv_config_variant(&r)), kv_heads == 1 && strcmp(lower, "gqa") == 0 ? "mqa" : lower) == 0 ||
-          atv_config_variant(&r) == variant, "%s G %d is called %s", lower, kv_heads, atv_variant_name(atv_config_variant(&r)));
-    CHECK(atv_config_kv_bytes_per_token(&r) == (size_t)2 * 2 * (size_t)kv_heads * (size_t)(c.kqv_size / heads) * sizeof(atv_real),
+    CHECK(strcmp(atv_variant_name(atv_config_variant(&r)),
+                 kv_heads == 1 && strcmp(lower, "gqa") == 0 ? "mqa" : lower) == 0 ||
+          atv_config_variant(&r) == variant, "%s G %d is called %s", lower, kv_heads,
+          atv_variant_name(atv_config_variant(&r)));
+    CHECK(atv_config_kv_bytes_per_token(&r) ==
+          (size_t)2 * 2 * (size_t)kv_heads * (size_t)(c.kqv_size / heads) * sizeof(atv_real),
           "%s: %lu bytes per token", lower, (unsigned long)atv_config_kv_bytes_per_token(&r));
 }
 
@@ -354,15 +366,16 @@ static void test_presets(void) {
     size_t i;
     int rows = 0, g, h, seen;
     for (i = 0; i < sizeof published / sizeof published[0]; i++)
-        check_preset(ctx, published[i].variant, published[i].heads, published[i].kv_heads, published[i].kqv, published[i].group,
-                     published[i].hidden, published[i].base, published[i].ffn);
+        check_preset(ctx, published[i].variant, published[i].heads, published[i].kv_heads, published[i].kqv,
+                     published[i].group, published[i].hidden, published[i].base, published[i].ffn);
     if (csv) {
         char *line = strchr(csv, '\n');
         for (; line && line[1]; line = strchr(line + 1, '\n')) {
             char name[32];
             int heads, kv_heads, hidden, base, ffn;
             double kqv, group;
-            int n = sscanf(line + 1, "%31[^,],%d,%d,%lf,%lf,%d,%d,%d", name, &heads, &kv_heads, &kqv, &group, &hidden, &base, &ffn);
+            int n = sscanf(line + 1, "%31[^,],%d,%d,%lf,%lf,%d,%d,%d", name, &heads, &kv_heads, &kqv, &group, &hidden, &base,
+                           &ffn);
             if (!CHECK(n == 8, "ffn_width.csv: row %d", rows + 1)) break;
             check_preset(ctx, name, heads, kv_heads, kqv, group, hidden, base, ffn);
             rows++;
@@ -419,15 +432,16 @@ static void test_presets(void) {
     FAILS(ctx, atv_config_preset(ctx, ATV_MHA, 1, 1, 0, &c), ATV_ERR_ARGUMENT, "ffn_base=0");
     CHECK(memcmp(&c, &before, sizeof c) == 0, "a failure wrote its output");
     MUST(ctx, atv_config_preset(ctx, ATV_MQA, 0, 0, 1024, &c));
-    CHECK(c.num_key_value_heads == 1 && c.intermediate_size == 1360, "MQA: G %d F %d", c.num_key_value_heads, c.intermediate_size);
+    CHECK(c.num_key_value_heads == 1 && c.intermediate_size == 1360,
+          "MQA: G %d F %d", c.num_key_value_heads, c.intermediate_size);
     /* thirds are not binary fractions: 6 heads, a third of them */
     c.num_heads = 6;
     MUST(ctx, atv_config_preset(ctx, ATV_GQA, 1 / 3.0, 1, 1024, &c));
     CHECK(c.num_key_value_heads == 2, "a third of 6 heads is %d", c.num_key_value_heads);
 
     c = atv_config_published();
-    CHECK(c.vocab_size == 10000 && c.max_position_embeddings == 512 && c.hidden_size == 384 && c.num_layers == 2 && c.num_heads == 8 &&
-          c.window_size == 256 && c.intermediate_size == 1024, "the published model");
+    CHECK(c.vocab_size == 10000 && c.max_position_embeddings == 512 && c.hidden_size == 384 && c.num_layers == 2 &&
+          c.num_heads == 8 && c.window_size == 256 && c.intermediate_size == 1024, "the published model");
     {
         int v;
         atv_variant out = ATV_VARIANT_COUNT;

@@ -41,7 +41,8 @@ static atv_decoder *make_decoder(atv_model *model, int n_seq, int max_positions,
 /* The models to decode: one layer sees all, others a window that the texts pass several times over. */
 enum { MODELS = 6 };
 static atv_config model_config(int which) {
-    static const int map[5] = { 2, 0, 0, 2, 1 }, windows[3] = { 9, 0, 5 }, sharing[3] = { 0, 0, 2 }, all_local[2] = { 7, 16 };
+    static const int map[5] = { 2, 0, 0, 2, 1 }, windows[3] = { 9, 0, 5 }, sharing[3] = { 0, 0, 2 },
+        all_local[2] = { 7, 16 };
     static atv_layer layers[2];
     atv_config c;
     memset(&c, 0, sizeof c);
@@ -53,7 +54,9 @@ static atv_config model_config(int which) {
     c.intermediate_size = 24;
     c.window_size = 8;
     if (which == 1) c.num_key_value_heads = 3;
-    if (which == 2) { c.num_key_value_heads = 3; c.kv_of_head = map; c.num_layers = 3; c.windows = windows; c.kqv_size = 35; }
+    if (which == 2) {
+        c.num_key_value_heads = 3; c.kv_of_head = map; c.num_layers = 3; c.windows = windows; c.kqv_size = 35;
+    }
     if (which == 3) { c.num_key_value_heads = 1; c.num_layers = 3; c.windows = windows; c.kv_of_layer = sharing; }
     if (which == 4) { c.windows = all_local; c.num_key_value_heads = 2; c.kqv_size = 15; }
     if (which == 5) {
@@ -99,7 +102,8 @@ static void test_chunks(atv_model *model, const texts *x, const char *where) {
             worst = fmax(worst, test_difference(logits, x->logits[2][at - 1], V));
             CHECK(atv_decoder_length(decoder, seq) == at, "length %d, not %d", atv_decoder_length(decoder, seq), at);
         }
-        CHECK(worst <= tolerance(x), "%s, %schunks of %d: logits differ by %g", where, k ? "its own " : "", chunks[c], worst);
+        CHECK(worst <= tolerance(x), "%s, %schunks of %d: logits differ by %g", where, k ? "its own " : "", chunks[c],
+              worst);
         atv_decoder_destroy(decoder);
     }
 }
@@ -130,7 +134,8 @@ static void test_running(atv_model *model, const texts *x, const char *where, in
             at[s] += in[i].n_ids;
             if (at[s] > peak[s]) peak[s] = at[s];
             worst = fmax(worst, test_difference(logits[i], x->logits[text[s]][at[s] - 1], V));
-            if (!CHECK(atv_decoder_length(decoder, s) == at[s], "%s: length %d, not %d", where, atv_decoder_length(decoder, s), at[s])) exit(test_done("aborted"));
+            if (!CHECK(atv_decoder_length(decoder, s) == at[s],
+                       "%s: length %d, not %d", where, atv_decoder_length(decoder, s), at[s])) exit(test_done("aborted"));
         }
         s = (int)atv_rng_below(&rng, 4);
         switch (atv_rng_below(&rng, 6)) {
@@ -147,7 +152,8 @@ static void test_running(atv_model *model, const texts *x, const char *where, in
                 CHECK(got == -5, "a failure wrote its output");
             }
             break;
-        case 1:                                             /* a copy goes on with its own end where the beginnings are one */
+        /* a copy goes on with its own end where the beginnings are one */
+        case 1:
             if (text[s] >= 0 && (text[0] < 0 || text[1] < 0 || text[2] < 0 || text[3] < 0)) {
                 int got = -1;
                 MUST(ctx, atv_decoder_copy(decoder, s, &got));
@@ -244,7 +250,8 @@ static void test_limits(void) {
     in[1].ids = x.ids[1];
     in[1].n_ids = 25;
     MUST(ctx, atv_decode(decoder, in, 2, &logits[0][0]));
-    CHECK(test_difference(logits[1], x.logits[1][24], V) <= tolerance(&x), "the second differs by %g", test_difference(logits[1], x.logits[1][24], V));
+    CHECK(test_difference(logits[1], x.logits[1][24], V) <= tolerance(&x),
+          "the second differs by %g", test_difference(logits[1], x.logits[1][24], V));
     memset(before, 0x55, sizeof before);
     memcpy(logits, before, sizeof logits);
 
@@ -254,9 +261,10 @@ static void test_limits(void) {
     in[0].n_ids = 2;
     in[1].n_ids = 3;
     FAILS(ctx, atv_decode(decoder, in, 2, &logits[0][0]), ATV_ERR_FULL, "40");
-    CHECK(strstr(atv_last_error(ctx), "full") != NULL, "the error does not say that the context is full: %s", atv_last_error(ctx));
-    CHECK(atv_decoder_length(decoder, a) == 39 && atv_decoder_length(decoder, b) == 25, "a failed call changed lengths to %d, %d",
-          atv_decoder_length(decoder, a), atv_decoder_length(decoder, b));
+    CHECK(strstr(atv_last_error(ctx), "full") != NULL,
+          "the error does not say that the context is full: %s", atv_last_error(ctx));
+    CHECK(atv_decoder_length(decoder, a) == 39 && atv_decoder_length(decoder, b) == 25,
+          "a failed call changed lengths to %d, %d", atv_decoder_length(decoder, a), atv_decoder_length(decoder, b));
     CHECK(memcmp(logits, before, sizeof logits) == 0, "a failure wrote its output");
     bad[0] = 3;
     bad[1] = V;
@@ -276,8 +284,10 @@ static void test_limits(void) {
     FAILS(ctx, atv_decode(decoder, in, 2, &logits[0][0]), ATV_ERR_ARGUMENT, "-1");
     in[1].seq = b;
     MUST(ctx, atv_decode(decoder, in, 2, &logits[0][0]));
-    CHECK(test_difference(logits[0], x.logits[0][39], V) <= tolerance(&x) && test_difference(logits[1], x.logits[1][25], V) <= tolerance(&x),
-          "after refusals: %g, %g", test_difference(logits[0], x.logits[0][39], V), test_difference(logits[1], x.logits[1][25], V));
+    CHECK(test_difference(logits[0], x.logits[0][39], V) <= tolerance(&x) &&
+          test_difference(logits[1], x.logits[1][25], V) <= tolerance(&x),
+          "after refusals: %g, %g", test_difference(logits[0], x.logits[0][39], V),
+          test_difference(logits[1], x.logits[1][25], V));
     FAILS(ctx, atv_decode(decoder, in, 1, &logits[0][0]), ATV_ERR_FULL, "full");
 
     /* cutting back: within what was kept, to nothing, and no further */
@@ -290,13 +300,15 @@ static void test_limits(void) {
     in[0].ids = x.ids[0] + 37;
     in[0].n_ids = 3;
     MUST(ctx, atv_decode(decoder, in, 1, &logits[0][0]));
-    CHECK(test_difference(logits[0], x.logits[0][39], V) <= tolerance(&x), "after a cut: %g", test_difference(logits[0], x.logits[0][39], V));
+    CHECK(test_difference(logits[0], x.logits[0][39], V) <= tolerance(&x),
+          "after a cut: %g", test_difference(logits[0], x.logits[0][39], V));
     MUST(ctx, atv_decoder_cut(decoder, a, 40));
     MUST(ctx, atv_decoder_cut(decoder, a, 0));
     in[0].ids = x.ids[5];
     in[0].n_ids = 30;
     MUST(ctx, atv_decode(decoder, in, 1, &logits[0][0]));
-    CHECK(test_difference(logits[0], x.logits[5][29], V) <= tolerance(&x), "from nothing: %g", test_difference(logits[0], x.logits[5][29], V));
+    CHECK(test_difference(logits[0], x.logits[5][29], V) <= tolerance(&x),
+          "from nothing: %g", test_difference(logits[0], x.logits[5][29], V));
     FAILS(ctx, atv_decoder_drop(decoder, 9), ATV_ERR_ARGUMENT, "9");
     MUST(ctx, atv_decoder_drop(decoder, b));
     CHECK(atv_decoder_drop(decoder, b) == ATV_ERR_ARGUMENT, "dropped twice");
@@ -369,16 +381,18 @@ static void test_memory(void) {
         count = alloc.count;
         MUST(ctx, atv_decoder_create(model, &dd, &decoder));
         atv_memory(ctx, &after, NULL);
-        CHECK(after - before == said, "decoder %d said %lu bytes and took %lu", which, (unsigned long)said, (unsigned long)(after - before));
-        CHECK(atv_decoder_kv_bytes(decoder) > 0 && atv_decoder_kv_bytes(decoder) < said, "decoder %d: %lu bytes of caches", which,
-              (unsigned long)atv_decoder_kv_bytes(decoder));
+        CHECK(after - before == said, "decoder %d said %lu bytes and took %lu", which, (unsigned long)said,
+              (unsigned long)(after - before));
+        CHECK(atv_decoder_kv_bytes(decoder) > 0 && atv_decoder_kv_bytes(decoder) < said,
+              "decoder %d: %lu bytes of caches", which, (unsigned long)atv_decoder_kv_bytes(decoder));
         atv_decoder_destroy(decoder);
         atv_memory(ctx, &after, NULL);
         CHECK(after == before, "a decoder left %lu bytes", (unsigned long)(after - before));
         for (n = alloc.count - count, live = alloc.live; n > 0; n--) {
             decoder = NULL;
             alloc.fail_at = alloc.count + n;
-            CHECK(atv_decoder_create(model, &dd, &decoder) == ATV_ERR_MEMORY && !decoder && alloc.live == live, "a decoder without allocation %ld", n);
+            CHECK(atv_decoder_create(model, &dd, &decoder) == ATV_ERR_MEMORY && !decoder && alloc.live == live,
+                  "a decoder without allocation %ld", n);
         }
         alloc.fail_at = 0;
         dd.n_seq = 3;
@@ -413,8 +427,10 @@ static void test_memory(void) {
             size_t per_layer;
             MUST(ctx, atv_config_resolve(ctx, &c, &r));
             per_layer = atv_config_kv_bytes_per_token(&r) / (size_t)r.num_layers;
-            CHECK(atv_decoder_kv_bytes(decoder) >= 3 * per_layer * (45 + 8) && atv_decoder_kv_bytes(decoder) <= 3 * per_layer * (64 + 16 + 48),
-                  "decoder %d: caches of %lu bytes, %lu a position and layer", which, (unsigned long)atv_decoder_kv_bytes(decoder), (unsigned long)per_layer);
+            CHECK(atv_decoder_kv_bytes(decoder) >= 3 * per_layer * (45 + 8) &&
+                  atv_decoder_kv_bytes(decoder) <= 3 * per_layer * (64 + 16 + 48),
+                  "decoder %d: caches of %lu bytes, %lu a position and layer", which,
+                  (unsigned long)atv_decoder_kv_bytes(decoder), (unsigned long)per_layer);
         }
         {
             atv_generate_desc gd;
@@ -428,13 +444,15 @@ static void test_memory(void) {
             MUST(ctx, atv_decoder_drop(decoder, seq[2]));
             count = alloc.count;
             MUST(ctx, atv_generate(decoder, &gd, in, 2));
-            CHECK(counts[0] == 3 && counts[1] == 3 && counts[2] == 0, "a callback could not stop at 3: %d %d %d", counts[0], counts[1], counts[2]);
+            CHECK(counts[0] == 3 && counts[1] == 3 && counts[2] == 0,
+                  "a callback could not stop at 3: %d %d %d", counts[0], counts[1], counts[2]);
             CHECK(alloc.count - count <= 8, "generating allocated %ld times", alloc.count - count);
             live = alloc.live;
             gd.on_token = NULL;
             MUST(ctx, atv_generate(decoder, &gd, in, 2));
             CHECK(alloc.live == live, "generating left %ld blocks", alloc.live - live);
-            CHECK(atv_decoder_length(decoder, seq[0]) == -1 && atv_decoder_length(decoder, seq[1]) == -1, "generating left its sequences");
+            CHECK(atv_decoder_length(decoder, seq[0]) == -1 && atv_decoder_length(decoder, seq[1]) == -1,
+                  "generating left its sequences");
         }
         atv_decoder_destroy(decoder);
         atv_model_destroy(model);
@@ -446,8 +464,8 @@ static void test_memory(void) {
 /* ---- choosing ---- */
 
 /* Draws n times and compares with the probabilities p [V]: a chi-square bound, and nothing where p is 0. */
-static void check_distribution(atv_decoder *decoder, atv_ctx *ctx, const atv_sampling *sampling, const atv_real *logits, const int32_t *ids,
-                               int n_ids, const double *p, const char *what) {
+static void check_distribution(atv_decoder *decoder, atv_ctx *ctx, const atv_sampling *sampling, const atv_real *logits,
+                               const int32_t *ids, int n_ids, const double *p, const char *what) {
     enum { N = 20000 };
     int count[V] = { 0 }, i, cells = 0;
     double chi = 0;
@@ -459,8 +477,12 @@ static void check_distribution(atv_decoder *decoder, atv_ctx *ctx, const atv_sam
         count[token]++;
     }
     for (i = 0; i < V; i++) {
-        if (p[i] == 0) { CHECK(count[i] == 0, "%s drew %d, which has no probability, %d times", what, i, count[i]); continue; }
-        if (N * p[i] < 5) { CHECK(count[i] < 30, "%s drew %d, of probability %g, %d times", what, i, p[i], count[i]); continue; }
+        if (p[i] == 0) {
+            CHECK(count[i] == 0, "%s drew %d, which has no probability, %d times", what, i, count[i]); continue;
+        }
+        if (N * p[i] < 5) {
+            CHECK(count[i] < 30, "%s drew %d, of probability %g, %d times", what, i, p[i], count[i]); continue;
+        }
         chi += (count[i] - N * p[i]) * (count[i] - N * p[i]) / (N * p[i]);
         cells++;
     }
@@ -529,7 +551,9 @@ static void test_choosing(void) {
 
     /* top-k: the k largest, by what is left of them */
     for (i = 0; i < V; i++) order[i] = i;
-    for (i = 0; i < V; i++) for (k = i + 1; k < V; k++) if (logits[order[k]] > logits[order[i]]) { int t = order[i]; order[i] = order[k]; order[k] = t; }
+    for (i = 0; i < V; i++) for (k = i + 1; k < V; k++) if (logits[order[k]] > logits[order[i]]) {
+        int t = order[i]; order[i] = order[k]; order[k] = t;
+    }
     memset(&s, 0, sizeof s);
     s.do_sample = 1;
     s.top_k = 5;
@@ -572,7 +596,9 @@ static void test_choosing(void) {
     }
     for (i = 0; i < V; i++) x[i] /= 1.3;
     for (i = 0; i < V; i++) order[i] = i;
-    for (i = 0; i < V; i++) for (k = i + 1; k < V; k++) if (x[order[k]] > x[order[i]]) { int t = order[i]; order[i] = order[k]; order[k] = t; }
+    for (i = 0; i < V; i++) for (k = i + 1; k < V; k++) if (x[order[k]] > x[order[i]]) {
+        int t = order[i]; order[i] = order[k]; order[k] = t;
+    }
     for (i = 12; i < V; i++) x[order[i]] = -HUGE_VAL;
     softmax(x, p);
     for (i = 0, kept = 0; i < V; i++) { double q = p[order[i]]; if (kept >= 0.85) x[order[i]] = -HUGE_VAL; kept += q; }
@@ -677,10 +703,11 @@ static void test_generating(void) {
             memcpy(line, in[i].ids, sizeof(int32_t) * (size_t)in[i].n_ids);
             memcpy(line + in[i].n_ids, all.ids[i], 30 * sizeof(int32_t));
             MUST(ctx, atv_forward_loss(work, &batch, logprobs, &loss));
-            CHECK(test_difference(logprobs + in[i].n_ids - 1, all.logprobs[i], 30) <= 5e-5, "prompt %d: log p differs by %g", i,
-                  test_difference(logprobs + in[i].n_ids - 1, all.logprobs[i], 30));
+            CHECK(test_difference(logprobs + in[i].n_ids - 1, all.logprobs[i], 30) <= 5e-5,
+                  "prompt %d: log p differs by %g", i, test_difference(logprobs + in[i].n_ids - 1, all.logprobs[i], 30));
         }
-        if (mode) {                                         /* the seed decides, and a prompt's place its stream: prompt 0 alone is the same */
+        /* the seed decides, and a prompt's place its stream: prompt 0 alone is the same */
+        if (mode) {
             memset(&one, 0, sizeof one);
             gd.user = &one;
             MUST(ctx, atv_generate(decoder, &gd, in, 1));
@@ -719,7 +746,8 @@ static void test_generating(void) {
     memset(&one, 0, sizeof one);
     MUST(ctx, atv_generate(decoder, &gd, in, 4));
     for (i = 0; i < 4; i++)
-        CHECK(one.n[i] == T - in[i].n_ids || one.n[i] == T - in[i].n_ids + 1, "prompt %d of %d tokens gave %d", i, in[i].n_ids, one.n[i]);
+        CHECK(one.n[i] == T - in[i].n_ids || one.n[i] == T - in[i].n_ids + 1,
+              "prompt %d of %d tokens gave %d", i, in[i].n_ids, one.n[i]);
     gd.max_new_tokens = 0;
     memset(&one, 0, sizeof one);
     MUST(ctx, atv_generate(decoder, &gd, in, 4));

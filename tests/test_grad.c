@@ -91,7 +91,8 @@ static void check_attention(atv_ctx *ctx, test_attn *c, atv_rng *rng, int number
             if (fabs(grads[part][i]) > top) top = fabs(grads[part][i]);
             if (!(fabs(grads[part][i] - plain[part][i]) <= worst)) worst = fabs(grads[part][i] - plain[part][i]);
         }
-        CHECK(worst <= 1e-12 * top * 100, "attention %d: %s differs from the plain loops' by %g of %g", number, names[part], worst, top);
+        CHECK(worst <= 1e-12 * top * 100, "attention %d: %s differs from the plain loops' by %g of %g", number, names[part],
+              worst, top);
         l.u = doubles(n[part]);
         l.x = inputs[part];
         l.moved = moved[part];
@@ -102,7 +103,8 @@ static void check_attention(atv_ctx *ctx, test_attn *c, atv_rng *rng, int number
             if (j < 6) l.u[atv_rng_below(rng, (uint32_t)n[part])] = 1;
             for (i = 0; i < n[part]; i++) { given += grads[part][i] * l.u[i]; size += l.u[i] * l.u[i]; }
             found = slope(attn_value, &l, 1e-3);
-            CHECK(fabs(given - found) <= 1e-7 * (fabs(given) + top * sqrt(size)), "attention %d (H %d G %d D %d Dv %d window %d%s): %s is %.12g, not %.12g", number,
+            CHECK(fabs(given - found) <= 1e-7 * (fabs(given) + top * sqrt(size)),
+                  "attention %d (H %d G %d D %d Dv %d window %d%s): %s is %.12g, not %.12g", number,
                   H, G, D, E, c->desc.window, c->desc.non_causal ? " non-causal" : "", names[part], given, found);
         }
         attn_value(&l, 0);
@@ -245,8 +247,8 @@ static void test_operations(void) {
                 l.element = &x[part][i];
                 l.at = *l.element;
                 numeric = slope(op_value, &l, 1e-3);
-                CHECK(fabs(numeric - analytic) < 1e-8 * (1 + fabs(numeric)), "%s: input %d, element %d: %.12g, numerically %.12g",
-                      o->name, part, i, analytic, numeric);
+                CHECK(fabs(numeric - analytic) < 1e-8 * (1 + fabs(numeric)),
+                      "%s: input %d, element %d: %.12g, numerically %.12g", o->name, part, i, analytic, numeric);
             }
         for (part = 0; part < 3; part++) { free(x[part]); free(dx[part]); }
         free(out);
@@ -257,7 +259,9 @@ static void test_operations(void) {
 
 /* ---- models ---- */
 
-typedef struct model_line { atv_model *model; atv_work *work; const atv_batch *batch; double *p, *x, *u; int64_t n; } model_line;
+typedef struct model_line {
+    atv_model *model; atv_work *work; const atv_batch *batch; double *p, *x, *u; int64_t n;
+} model_line;
 
 static double model_value(void *arg, double h) {
     model_line *l = (model_line *)arg;
@@ -284,8 +288,10 @@ static void check_head(const atv_config *config, const char *name) {
     test_ids(&rng, ids, 27, config->vocab_size);
     if (config->num_labels) batch.labels = labels;
     for (ragged = 0; ragged < (config->num_labels ? 1 : 2); ragged++) {
-        if (ragged) {                                       /* targets of one's own: some none, some where there is no next token */
-            for (i = 0; i < 27; i++) targets[i] = i % 3 == 0 ? -100 : (int32_t)atv_rng_below(&rng, (uint32_t)config->vocab_size);
+        /* targets of one's own: some none, some where there is no next token */
+        if (ragged) {
+            for (i = 0; i < 27; i++)
+                targets[i] = i % 3 == 0 ? -100 : (int32_t)atv_rng_below(&rng, (uint32_t)config->vocab_size);
             batch.targets = targets;
         }
         atv_work_zero_grad(work);
@@ -311,8 +317,8 @@ static void check_head(const atv_config *config, const char *name) {
                 if (j >= 2) l.u[atv_rng_below(&rng, (uint32_t)l.n)] = 1;
                 for (k = 0; k < l.n; k++) given += grad[k] * l.u[k];
                 found = slope(model_value, &l, 2e-4);
-                CHECK(fabs(given - found) <= 1e-6 * fabs(given) + 1e-7 * (j < 2 ? size : top) + 1e-8, "%s: %s: the gradient is %.12g, not %.12g", name, t.name,
-                      given, found);
+                CHECK(fabs(given - found) <= 1e-6 * fabs(given) + 1e-7 * (j < 2 ? size : top) + 1e-8,
+                      "%s: %s: the gradient is %.12g, not %.12g", name, t.name, given, found);
             }
             model_value(&l, 0);
             free(l.x);
@@ -335,7 +341,8 @@ static void check_whole(const atv_config *config, const char *name) {
 static void test_models(void) {
     static const struct { atv_variant variant; double group, kqv; } presets[] = {
         { ATV_MHA, 1, 1 }, { ATV_MQA, 0, 1 }, { ATV_GQA, 0.6, 1 }, { ATV_KQV, 1, 0.5 }, { ATV_COMBINED, 0.4, 0.5 } };
-    static const int map[5] = { 2, 0, 0, 2, 3 }, windows[3] = { 4, 0, 3 }, sharing[3] = { 0, 0, 2 }, across[3] = { 0, 1, 0 }, late[4] = { 0, 1, 0, 1 };
+    static const int map[5] = { 2, 0, 0, 2, 3 }, windows[3] = { 4, 0, 3 }, sharing[3] = { 0, 0, 2 }, across[3] = { 0, 1, 0 },
+        late[4] = { 0, 1, 0, 1 };
     atv_ctx *ctx = test_ctx(ATV_ISA_AUTO, 1);
     atv_config c, base;
     atv_layer layers[3];
@@ -422,7 +429,8 @@ static void check_golden(const char *name, int rows, int length) {
     CHECK(worst <= 6.1e-8 * top, "%s: logits differ by %g of %g", dir, worst, top);
     MUST(ctx, atv_backward(work, &batch, &loss));
     expected = test_number(json, "loss");
-    CHECK(fabs(loss.sum / (double)loss.tokens - expected) <= 1e-13 * expected * 100, "%s: loss %.17g, not %.17g", dir, loss.sum / (double)loss.tokens, expected);
+    CHECK(fabs(loss.sum / (double)loss.tokens - expected) <= 1e-13 * expected * 100,
+          "%s: loss %.17g, not %.17g", dir, loss.sum / (double)loss.tokens, expected);
     MUST(ctx, atv_safetensors_open(ctx, test_path("%s/grads.safetensors", dir), &file));
     for (i = 0; i < atv_model_num_tensors(model); i++) {
         const double *g = test_data(atv_work_grad(work, i), &count);
@@ -435,7 +443,8 @@ static void check_golden(const char *name, int rows, int length) {
             if (fabs(y) > top) top = fabs(y);
             if (!(fabs(y - e[k]) <= worst)) worst = fabs(y - e[k]);
         }
-        CHECK(worst <= 6.1e-8 * top + 1e-12, "%s: the gradient of %s differs by %g of %g", dir, atv_model_tensor(model, i).name, worst, top);
+        CHECK(worst <= 6.1e-8 * top + 1e-12, "%s: the gradient of %s differs by %g of %g", dir,
+              atv_model_tensor(model, i).name, worst, top);
     }
     atv_safetensors_close(file);
     free(x);
@@ -455,7 +464,8 @@ int main(void) {
     test_operations();
     test_models();
     for (i = 0; i < 7; i++) check_golden(test_path("tests/golden/%s", golden[i]), 2, 20);
-    for (i = 0; i < 5 && test_shared(); i++) check_golden(test_path("%s/fixtures/gptneo/%s", test_shared(), fixtures[i]), 3, 40);
+    for (i = 0; i < 5 && test_shared(); i++)
+        check_golden(test_path("%s/fixtures/gptneo/%s", test_shared(), fixtures[i]), 3, 40);
     if (!test_shared()) SKIP("fixtures/gptneo in double: ATTNVAR_SHARED is not set");
     return test_done("grad");
 }

@@ -29,7 +29,8 @@ static double against_file(atv_ctx *ctx, const char *path, atv_model *model, con
         if (!CHECK(at >= 0, "%s lacks %s", path, t.name)) continue;
         expected = atv_safetensors_tensor(file, at).tensor;
         if (!CHECK(expected.rank == t.tensor.rank && expected.dims[0] == t.tensor.dims[0] &&
-                   (expected.rank < 2 || expected.dims[1] == t.tensor.dims[1]), "%s: the shape of %s", path, t.name)) continue;
+                   (expected.rank < 2 || expected.dims[1] == t.tensor.dims[1]), "%s: the shape of %s", path, t.name))
+                   continue;
         for (k = 0; k < count; k++) {
             double d = fabs(x[k] * scale - ((const float *)expected.data)[k]);
             if (!(d <= worst)) worst = d == d ? d : HUGE_VAL;
@@ -50,7 +51,8 @@ static atv_real *flat(atv_model *model, const atv_work *work) {
         memcpy(p, x, (size_t)n * sizeof *p);
         p += n;
     }
-    CHECK(p - all == atv_model_num_parameters(model), "%ld parameters, not %ld", (long)(p - all), (long)atv_model_num_parameters(model));
+    CHECK(p - all == atv_model_num_parameters(model),
+          "%ld parameters, not %ld", (long)(p - all), (long)atv_model_num_parameters(model));
     return all;
 }
 
@@ -71,14 +73,17 @@ static void check_model(const char *name, atv_isa isa, int rows, int length, int
     int n = rows * length, threads, i, lengths[8], named = snprintf(dir, sizeof dir, "%s", name);
     char *json = (char *)must_read(test_path("%s/expected.json", dir), 0);
     const char *difference = test_find(json, "fp32_run_max_abs_difference");
-    double fp_logits = test_number(difference, "logits"), fp_loss = test_number(difference, "loss"), losses[4] = { NAN, NAN, NAN, NAN };
-    double fp_grads = test_number(difference, "grads"), fp_after = test_number(difference, "after_adamw3"), loss = test_number(json, "loss");
+    double fp_logits = test_number(difference, "logits"), fp_loss = test_number(difference, "loss"),
+        losses[4] = { NAN, NAN, NAN, NAN };
+    double fp_grads = test_number(difference, "grads"), fp_after = test_number(difference, "after_adamw3"),
+        loss = test_number(json, "loss");
     int32_t *ids = (int32_t *)must_read(test_path("%s/input_ids.i32", dir), sizeof(int32_t) * (size_t)n);
     int32_t *greedy = (int32_t *)must_read(test_path("%s/greedy.i32", dir), sizeof(int32_t) * (size_t)(rows * new_tokens));
     float *logits = (float *)must_read(test_path("%s/logits.f32", dir), 0);
     atv_real *kept[3] = { NULL, NULL, NULL };
     CHECK(named < (int)sizeof dir, "a long path");
-    CHECK(test_numbers(test_find(json, "losses_before_each_step_and_after"), losses, 4) == 4, "%s/expected.json: losses", dir);
+    CHECK(test_numbers(test_find(json, "losses_before_each_step_and_after"), losses, 4) == 4,
+          "%s/expected.json: losses", dir);
     for (i = 0; i < rows; i++) lengths[i] = length;
     for (threads = 1; threads <= 3; threads++) {
         atv_ctx *ctx = test_ctx(isa, threads);
@@ -146,7 +151,8 @@ static void check_model(const char *name, atv_isa isa, int rows, int length, int
         MUST(ctx, atv_decoder_create(model, &dd, &decoder));
         MUST(ctx, atv_generate(decoder, &gd, prompts, rows));
         for (i = 0; i < rows; i++) CHECK(greedy_at[i] == new_tokens, "%s: row %d gave %d tokens", where, i, greedy_at[i]);
-        CHECK(memcmp(greedy_got, greedy, sizeof(int32_t) * (size_t)(rows * new_tokens)) == 0, "%s: other greedy tokens", where);
+        CHECK(memcmp(greedy_got, greedy, sizeof(int32_t) * (size_t)(rows * new_tokens)) == 0,
+              "%s: other greedy tokens", where);
         free(greedy_got);
         atv_decoder_destroy(decoder);
 
@@ -212,7 +218,8 @@ static void check_ragged(atv_isa isa) {
     MUST(ctx, atv_backward(work, &batch, &loss));
     CHECK(loss.tokens == 37, "ragged: %ld targets", (long)loss.tokens);
     d = fabs(loss.sum / (double)loss.tokens - test_number(json, "loss"));
-    CHECK(d <= 4 * test_number(difference, "loss") + 2.4e-7, "ragged: the loss differs by %g", d);      /* one rounding: its fp32 run was lucky */
+    /* one rounding: its fp32 run was lucky */
+    CHECK(d <= 4 * test_number(difference, "loss") + 2.4e-7, "ragged: the loss differs by %g", d);
     d = against_file(ctx, "tests/golden/ragged/grads.safetensors", model, work, 1 / 37.0);
     CHECK(d <= 4 * test_number(difference, "grads"), "ragged: gradients differ by %g", d);
     free(x);
@@ -282,7 +289,8 @@ static void check_classifier(atv_isa isa) {
         }
         if (threads == 1) kept = g;
         else {
-            CHECK(memcmp(kept, g, sizeof *g * (size_t)atv_model_num_parameters(model)) == 0, "%s: gradients have other bits", where);
+            CHECK(memcmp(kept, g, sizeof *g * (size_t)atv_model_num_parameters(model)) == 0,
+                  "%s: gradients have other bits", where);
             free(g);
         }
         atv_work_destroy(work);
@@ -299,7 +307,8 @@ static void check_classifier(atv_isa isa) {
 
 /* ---- identities ---- */
 
-static atv_config config_of(int vocab, int positions, int hidden, int n_layers, int heads, int kv_heads, int kqv, int ffn, int window) {
+static atv_config config_of(int vocab, int positions, int hidden, int n_layers, int heads, int kv_heads, int kqv, int ffn,
+                            int window) {
     atv_config c;
     memset(&c, 0, sizeof c);
     c.vocab_size = vocab;
@@ -443,7 +452,8 @@ static void test_groups(atv_isa isa) {
                 p = test_data(atv_model_tensor(a, from).tensor, NULL);
                 q = test_data(atv_model_tensor(b, at).tensor, NULL);
                 for (i = 0; i < 16; i++) for (h = 0; h < small[layer].num_heads; h++)
-                    memcpy(q + (i * small[layer].num_heads + h) * 6, p + (i * small[layer].num_heads + h) * 5, 5 * sizeof *p);
+                    memcpy(q + (i * small[layer].num_heads + h) * 6, p + (i * small[layer].num_heads + h) * 5,
+                           5 * sizeof *p);
             }
         }
         atv_model_changed(b);
@@ -481,12 +491,14 @@ static void test_windows(atv_isa isa) {
     c.windows = narrow;
     model = test_model(ctx, &c, 1, 0.4);
     x[2] = logits_of(model, ids, &length, 1);
-    CHECK(test_difference(x[2], x[1], 5 * 30) <= 1e-5 && test_difference(x[2] + 39 * 30, x[1] + 39 * 30, 30) > 1e-3, "a window of 5 starts hiding at 5");
+    CHECK(test_difference(x[2], x[1], 5 * 30) <= 1e-5 && test_difference(x[2] + 39 * 30, x[1] + 39 * 30, 30) > 1e-3,
+          "a window of 5 starts hiding at 5");
     ids[39 - 5] = (ids[39 - 5] + 1) % 30;
     free(x[1]);
     x[1] = logits_of(model, ids, &length, 1);
     CHECK(memcmp(x[1] + 39 * 30, x[2] + 39 * 30, 30 * sizeof(atv_real)) == 0, "position 39 sees 34 through a window of 5");
-    CHECK(memcmp(x[1] + 38 * 30, x[2] + 38 * 30, 30 * sizeof(atv_real)) != 0, "position 38 does not see 34 through a window of 5");
+    CHECK(memcmp(x[1] + 38 * 30, x[2] + 38 * 30, 30 * sizeof(atv_real)) != 0,
+          "position 38 does not see 34 through a window of 5");
     atv_model_destroy(model);
     free(x[0]);
     free(x[1]);
@@ -516,8 +528,8 @@ static void test_ragged(atv_isa isa) {
     MUST(ctx, atv_forward(together, &batch, logits));
     MUST(ctx, atv_forward_loss(together, &batch, logprobs, &all));
     MUST(ctx, atv_backward(together, &batch, &one));
-    CHECK(fabs(one.sum - all.sum) <= 1e-6 * fabs(all.sum) && one.tokens == all.tokens && all.tokens == N - 5, "%ld targets; loss %.9g and %.9g",
-          (long)all.tokens, all.sum, one.sum);
+    CHECK(fabs(one.sum - all.sum) <= 1e-6 * fabs(all.sum) && one.tokens == all.tokens && all.tokens == N - 5,
+          "%ld targets; loss %.9g and %.9g", (long)all.tokens, all.sum, one.sum);
     for (i = at = 0; i < 5; at += lengths[i++]) {
         batch = test_batch(ids + at, lengths + i, 1);
         MUST(ctx, atv_forward(apart, &batch, alone));
@@ -529,12 +541,13 @@ static void test_ragged(atv_isa isa) {
         sum.tokens += one.tokens;
     }
     CHECK(worst <= 1e-5, "sequences alone differ by %g", worst);
-    CHECK(fabs(sum.sum - all.sum) <= 1e-6 * fabs(all.sum) && sum.tokens == all.tokens, "losses alone %.9g, together %.9g", sum.sum, all.sum);
+    CHECK(fabs(sum.sum - all.sum) <= 1e-6 * fabs(all.sum) && sum.tokens == all.tokens,
+          "losses alone %.9g, together %.9g", sum.sum, all.sum);
     g = flat(model, together);
     h = flat(model, apart);
     for (i = 0, worst = 0; i < atv_model_num_parameters(model); i++) worst = fmax(worst, fabs((double)g[i]));
-    CHECK(test_difference(g, h, (size_t)atv_model_num_parameters(model)) <= 1e-5 * worst, "gradients alone differ by %g of %g",
-          test_difference(g, h, (size_t)atv_model_num_parameters(model)), worst);
+    CHECK(test_difference(g, h, (size_t)atv_model_num_parameters(model)) <= 1e-5 * worst,
+          "gradients alone differ by %g of %g", test_difference(g, h, (size_t)atv_model_num_parameters(model)), worst);
     free(h);
     atv_work_zero_grad(apart);
     for (i = at = 0; i < 5; i++) {
@@ -548,12 +561,14 @@ static void test_ragged(atv_isa isa) {
     batch = test_batch(padded, full, 5);
     batch.targets = targets;
     MUST(ctx, atv_forward_loss(apart, &batch, logprobs_alone, &one));
-    CHECK(one.tokens == all.tokens && fabs(one.sum - all.sum) <= 1e-6 * fabs(all.sum), "padded: loss %.9g of %ld, ragged %.9g", one.sum, (long)one.tokens, all.sum);
+    CHECK(one.tokens == all.tokens && fabs(one.sum - all.sum) <= 1e-6 * fabs(all.sum),
+          "padded: loss %.9g of %ld, ragged %.9g", one.sum, (long)one.tokens, all.sum);
     MUST(ctx, atv_backward(apart, &batch, &one));
-    CHECK(one.tokens == all.tokens && fabs(one.sum - all.sum) <= 1e-6 * fabs(all.sum), "padded: loss %.9g of %ld, ragged %.9g", one.sum, (long)one.tokens, all.sum);
+    CHECK(one.tokens == all.tokens && fabs(one.sum - all.sum) <= 1e-6 * fabs(all.sum),
+          "padded: loss %.9g of %ld, ragged %.9g", one.sum, (long)one.tokens, all.sum);
     h = flat(model, apart);
-    CHECK(test_difference(g, h, (size_t)atv_model_num_parameters(model)) <= 1e-5 * worst, "gradients padded differ by %g of %g",
-          test_difference(g, h, (size_t)atv_model_num_parameters(model)), worst);
+    CHECK(test_difference(g, h, (size_t)atv_model_num_parameters(model)) <= 1e-5 * worst,
+          "gradients padded differ by %g of %g", test_difference(g, h, (size_t)atv_model_num_parameters(model)), worst);
     free(g);
     free(h);
     /* gradients add up; nothing and a single token add nothing */
@@ -620,7 +635,8 @@ static void test_classifier(atv_isa isa) {
     batch.labels = labels;
     MUST(ctx, atv_backward(together, &batch, &loss));
     MUST(ctx, atv_forward_loss(together, &batch, logprobs, &one));
-    CHECK(loss.tokens == SEQS && one.tokens == SEQS && fabs(loss.sum - one.sum) <= 1e-8 * loss.sum, "%ld labels, loss %.17g and %.17g", (long)loss.tokens, loss.sum, one.sum);
+    CHECK(loss.tokens == SEQS && one.tokens == SEQS && fabs(loss.sum - one.sum) <= 1e-8 * loss.sum,
+          "%ld labels, loss %.17g and %.17g", (long)loss.tokens, loss.sum, one.sum);
     for (b = 0; b < SEQS; b++) sum -= (double)logprobs[b];
     CHECK(fabs(sum - loss.sum) <= 1e-5 * sum, "log probabilities sum to %.9g, the loss is %.9g", sum, loss.sum);
     g = flat(model, together);
@@ -662,11 +678,13 @@ static void test_classifier(atv_isa isa) {
         sum += one.sum;
         k++;
     }
-    CHECK(loss.tokens == k && fabs(sum - loss.sum) <= 1e-6 * sum, "%ld of %d labels, %.9g of %.9g", (long)loss.tokens, k, loss.sum, sum);
+    CHECK(loss.tokens == k && fabs(sum - loss.sum) <= 1e-6 * sum,
+          "%ld of %d labels, %.9g of %.9g", (long)loss.tokens, k, loss.sum, sum);
     free(g);
     g = flat(model, together);
     h = flat(model, apart);
-    CHECK(test_difference(g, h, (size_t)n_values) <= 2e-5 * worst, "gradients of some labels differ by %g", test_difference(g, h, (size_t)n_values));
+    CHECK(test_difference(g, h, (size_t)n_values) <= 2e-5 * worst,
+          "gradients of some labels differ by %g", test_difference(g, h, (size_t)n_values));
     free(h);
     for (b = 0; b < 3; b++) {
         batch = test_batch(ids, lengths, b < 2 ? SEQS : 0);
@@ -705,17 +723,20 @@ static void test_classifier(atv_isa isa) {
     batch = test_batch(ids, lengths, SEQS);
     batch.labels = labels;
     MUST(ctx, atv_forward_loss(together, &batch, NULL, &loss));
-    CHECK(one.tokens == SEQS && fabs(one.sum - loss.sum) <= 1e-9 * loss.sum, "evaluated to %.12g, not %.12g", one.sum, loss.sum);
+    CHECK(one.tokens == SEQS && fabs(one.sum - loss.sum) <= 1e-9 * loss.sum,
+          "evaluated to %.12g, not %.12g", one.sum, loss.sum);
     lengths[0] = 40;
     data.n_docs = 1;
     MUST(ctx, atv_classify(few, &data, predicted, every));
     lengths[0] = 32;
     MUST(ctx, atv_classify(few, &data, again, logprobs));
-    CHECK(memcmp(every, logprobs, K * sizeof(float)) == 0 && predicted[0] == again[0], "a document is not cut at its right end");
+    CHECK(memcmp(every, logprobs, K * sizeof(float)) == 0 && predicted[0] == again[0],
+          "a document is not cut at its right end");
     memset(test_data(atv_model_tensor(model, atv_model_num_tensors(model) - 1).tensor, NULL), 0, sizeof(atv_real) * K * 20);
     atv_model_changed(model);
     MUST(ctx, atv_classify(few, &data, predicted, every));
-    CHECK(predicted[0] == 0 && fabs((double)every[3] + log(5.0)) <= 1e-6, "equal logits: label %d, log p %g", (int)predicted[0], (double)every[3]);
+    CHECK(predicted[0] == 0 && fabs((double)every[3] + log(5.0)) <= 1e-6,
+          "equal logits: label %d, log p %g", (int)predicted[0], (double)every[3]);
     atv_work_destroy(few);
 
     /* a head for a language model, and for a classifier */
@@ -729,12 +750,15 @@ static void test_classifier(atv_isa isa) {
         MUST(ctx, atv_model_create(ctx, &c, &fresh));
         atv_model_init(fresh, (uint64_t)(17 + b));
         k = atv_model_num_tensors(language);
-        CHECK(atv_model_num_tensors(to) == k + 1 && atv_model_config(to)->num_labels == 3 + b, "%d labels", atv_model_config(to)->num_labels);
+        CHECK(atv_model_num_tensors(to) == k + 1 && atv_model_config(to)->num_labels == 3 + b,
+              "%d labels", atv_model_config(to)->num_labels);
         g = flat(from, NULL);
         h = flat(to, NULL);
         CHECK(memcmp(g, h, sizeof *g * (size_t)atv_model_num_parameters(language)) == 0, "other weights than the model's");
-        CHECK(strcmp(atv_model_tensor(to, k).name, "score.weight") == 0 && memcmp(test_data(atv_model_tensor(to, k).tensor, NULL),
-              test_data(atv_model_tensor(fresh, k).tensor, NULL), sizeof(atv_real) * (size_t)(60 + 20 * b)) == 0, "another head than the seed's");
+        CHECK(strcmp(atv_model_tensor(to, k).name, "score.weight") == 0 &&
+              memcmp(test_data(atv_model_tensor(to, k).tensor, NULL), test_data(atv_model_tensor(fresh, k).tensor, NULL),
+                     sizeof(atv_real) * (size_t)(60 + 20 * b)) == 0,
+              "another head than the seed's");
         free(g);
         free(h);
         atv_model_destroy(fresh);
@@ -759,13 +783,15 @@ static void test_classifier_refusals(void) {
     atv_loss loss = { -7, -7 };
     atv_data data;
     size_t said = 77, bytes[2];
-    int32_t ids[12] = { 1, 2, 3, 29, 5, 6, 7, 8, 9, 10, 11, 12 }, labels[3] = { 2, -100, 0 }, targets[12] = { 0 }, predicted[3] = { -7 };
+    int32_t ids[12] = { 1, 2, 3, 29, 5, 6, 7, 8, 9, 10, 11, 12 }, labels[3] = { 2, -100, 0 }, targets[12] = { 0 },
+        predicted[3] = { -7 };
     int lengths[3] = { 8, 1, 3 }, i;
     atv_real logits[9];
     atv_batch batch = test_batch(ids, lengths, 3);
     for (i = 0; i < 4; i++)
         CHECK(atv_model_classifier(language, bad_counts[i], 1, &none) == ATV_ERR_ARGUMENT && !none &&
-              strstr(atv_last_error(ctx), test_path("num_labels=%d", bad_counts[i])), "%d labels: %s", bad_counts[i], atv_last_error(ctx));
+              strstr(atv_last_error(ctx), test_path("num_labels=%d", bad_counts[i])),
+              "%d labels: %s", bad_counts[i], atv_last_error(ctx));
     c.num_labels = 1;
     FAILS(ctx, atv_model_create(ctx, &c, &none), ATV_ERR_ARGUMENT, "num_labels=1 would be regression");
     c.num_labels = -3;
@@ -773,7 +799,8 @@ static void test_classifier_refusals(void) {
     c.num_labels = 3;
     model = test_model(ctx, &c, 4, 0.2);
     work = test_work(model, 12, 1);
-    for (i = 0; i < 2; i++) {                               /* of two vocabularies: nothing in a work but gradients grows with V */
+    /* of two vocabularies: nothing in a work but gradients grows with V */
+    for (i = 0; i < 2; i++) {
         c.vocab_size = i ? 3000 : 30;
         MUST(ctx, atv_model_create(ctx, &c, &none));
         MUST(ctx, atv_work_bytes(none, NULL, &bytes[i]));
@@ -781,7 +808,8 @@ static void test_classifier_refusals(void) {
         none = NULL;
     }
     c.vocab_size = 30;
-    CHECK(bytes[0] == bytes[1], "a classifier's work takes %lu bytes with V=30, %lu with V=3000", (unsigned long)bytes[0], (unsigned long)bytes[1]);
+    CHECK(bytes[0] == bytes[1], "a classifier's work takes %lu bytes with V=30, %lu with V=3000", (unsigned long)bytes[0],
+          (unsigned long)bytes[1]);
     FAILS(ctx, atv_decoder_create(model, NULL, &decoder), ATV_ERR_ARGUMENT, "num_labels=3");
     FAILS(ctx, atv_decoder_bytes(model, NULL, &said), ATV_ERR_ARGUMENT, "num_labels=3");
     CHECK(!decoder && said == 77, "a failure wrote its output");
@@ -991,9 +1019,10 @@ static void test_side_by_side(void) {
         atv_real *x;
         if (!ctx[isa]) continue;
         x = logits_of(model[isa], ids, &length, 1);
-        CHECK(memcmp(x, first[isa], sizeof(atv_real) * 50 * 50) == 0, "%s: other bits beside others", atv_isa_name((atv_isa)isa));
-        CHECK(test_difference(x, first[ATV_ISA_SCALAR], 50 * 50) <= 2e-5, "%s and scalar differ by %g", atv_isa_name((atv_isa)isa),
-              test_difference(x, first[ATV_ISA_SCALAR], 50 * 50));
+        CHECK(memcmp(x, first[isa], sizeof(atv_real) * 50 * 50) == 0,
+              "%s: other bits beside others", atv_isa_name((atv_isa)isa));
+        CHECK(test_difference(x, first[ATV_ISA_SCALAR], 50 * 50) <= 2e-5,
+              "%s and scalar differ by %g", atv_isa_name((atv_isa)isa), test_difference(x, first[ATV_ISA_SCALAR], 50 * 50));
         pairs += isa != ATV_ISA_SCALAR;
         free(x);
     }
@@ -1012,9 +1041,12 @@ static void test_parameters(void) {
         "transformer.h.0.ln_1.weight", "transformer.h.0.ln_1.bias", "transformer.h.0.attn.attention.k_proj.weight",
         "transformer.h.0.attn.attention.v_proj.weight", "transformer.h.0.attn.attention.q_proj.weight",
         "transformer.h.0.attn.attention.out_proj.weight", "transformer.h.0.attn.attention.out_proj.bias",
-        "transformer.h.0.ln_2.weight", "transformer.h.0.ln_2.bias", "transformer.h.0.mlp.c_fc.weight", "transformer.h.0.mlp.c_fc.bias",
-        "transformer.h.0.mlp.c_proj.weight", "transformer.h.0.mlp.c_proj.bias", "transformer.ln_f.weight", "transformer.ln_f.bias" };
-    static const int64_t dims[][2] = { { 50, 24 }, { 16, 24 }, { 24, 0 }, { 24, 0 }, { 6, 24 }, { 6, 24 }, { 12, 24 }, { 24, 12 }, { 24, 0 },
+        "transformer.h.0.ln_2.weight", "transformer.h.0.ln_2.bias", "transformer.h.0.mlp.c_fc.weight",
+        "transformer.h.0.mlp.c_fc.bias",
+        "transformer.h.0.mlp.c_proj.weight", "transformer.h.0.mlp.c_proj.bias", "transformer.ln_f.weight",
+        "transformer.ln_f.bias" };
+    static const int64_t dims[][2] = { { 50, 24 }, { 16, 24 }, { 24, 0 }, { 24, 0 }, { 6, 24 }, { 6, 24 }, { 12, 24 },
+                                       { 24, 12 }, { 24, 0 },
         { 24, 0 }, { 24, 0 }, { 40, 24 }, { 40, 0 }, { 24, 40 }, { 24, 0 }, { 24, 0 }, { 24, 0 } };
     atv_ctx *ctx = test_ctx(ATV_ISA_AUTO, 1), *other = test_ctx(ATV_ISA_SCALAR, 3);
     atv_config c = config_of(50, 16, 24, 1, 4, 2, 12, 40, 0);
@@ -1039,8 +1071,10 @@ static void test_parameters(void) {
         CHECK(k == count, "%s does not start as 0", names[i]);
         total += count;
     }
-    CHECK(atv_model_num_parameters(model) == total, "%ld parameters, not %ld", (long)atv_model_num_parameters(model), (long)total);
-    CHECK(atv_model_find(model, "lm_head.weight", &untouched) != ATV_OK && untouched == 77, "a tensor that is not there was found");
+    CHECK(atv_model_num_parameters(model) == total, "%ld parameters, not %ld", (long)atv_model_num_parameters(model),
+          (long)total);
+    CHECK(atv_model_find(model, "lm_head.weight", &untouched) != ATV_OK && untouched == 77,
+          "a tensor that is not there was found");
     atv_model_init(model, 5);
     MUST(other, atv_model_create(other, &c, &twin));
     atv_model_init(twin, 5);
@@ -1059,9 +1093,10 @@ static void test_parameters(void) {
         const atv_real *x = test_data(t.tensor, &count);
         double sum = 0, square = 0, expected = strstr(t.name, "ln_") && strstr(t.name, "weight") ? 1 : 0;
         for (k = 0; k < count; k++) { sum += x[k]; square += (double)x[k] * x[k]; }
-        if (t.tensor.rank == 1) CHECK(sum == expected * (double)count && square == sum, "%s is not all %g", t.name, expected);
-        else CHECK(fabs(sum / (double)count) < 0.006 && fabs(sqrt(square / (double)count) - 0.02) < 0.004, "%s: mean %g, root mean square %g", t.name,
-                   sum / (double)count, sqrt(square / (double)count));
+        if (t.tensor.rank == 1) CHECK(sum == expected * (double)count && square == sum,
+                                      "%s is not all %g", t.name, expected);
+        else CHECK(fabs(sum / (double)count) < 0.006 && fabs(sqrt(square / (double)count) - 0.02) < 0.004,
+                   "%s: mean %g, root mean square %g", t.name, sum / (double)count, sqrt(square / (double)count));
     }
     /* writing a parameter counts once it is told */
     a = logits_of(model, ids, &length, 1);
@@ -1115,14 +1150,16 @@ static void test_memory(void) {
         count = alloc.count;
         MUST(ctx, atv_model_create(ctx, &c, &model));
         atv_memory(ctx, &after, NULL);
-        CHECK(after - before == said, "a model said %lu bytes and took %lu", (unsigned long)said, (unsigned long)(after - before));
+        CHECK(after - before == said, "a model said %lu bytes and took %lu", (unsigned long)said,
+              (unsigned long)(after - before));
         atv_model_destroy(model);
         atv_memory(ctx, &after, NULL);
         CHECK(after == before, "a model left %lu bytes", (unsigned long)(after - before));
         for (n = alloc.count - count, live = alloc.live; n > 0; n--) {
             model = NULL;
             alloc.fail_at = alloc.count + n;
-            CHECK(atv_model_create(ctx, &c, &model) == ATV_ERR_MEMORY && !model && alloc.live == live, "a model without allocation %ld", n);
+            CHECK(atv_model_create(ctx, &c, &model) == ATV_ERR_MEMORY && !model && alloc.live == live,
+                  "a model without allocation %ld", n);
         }
         alloc.fail_at = 0;
         model = test_model(ctx, &c, 4, 0.2);
@@ -1135,12 +1172,14 @@ static void test_memory(void) {
         count = alloc.count;
         MUST(ctx, atv_work_create(model, &wd, &work));
         atv_memory(ctx, &after, NULL);
-        CHECK(after - before == said, "a work said %lu bytes and took %lu", (unsigned long)said, (unsigned long)(after - before));
+        CHECK(after - before == said, "a work said %lu bytes and took %lu", (unsigned long)said,
+              (unsigned long)(after - before));
         atv_work_destroy(work);
         for (n = alloc.count - count, live = alloc.live; n > 0; n--) {
             work = NULL;
             alloc.fail_at = alloc.count + n;
-            CHECK(atv_work_create(model, &wd, &work) == ATV_ERR_MEMORY && !work && alloc.live == live, "a work without allocation %ld", n);
+            CHECK(atv_work_create(model, &wd, &work) == ATV_ERR_MEMORY && !work && alloc.live == live,
+                  "a work without allocation %ld", n);
         }
         alloc.fail_at = 0;
         MUST(ctx, atv_work_create(model, &wd, &work));
@@ -1253,7 +1292,8 @@ int main(void) {
         for (i = 0; i < 7; i++) check_model(test_path("tests/golden/%s", golden[i]), (atv_isa)isa, 2, 20, 8, 14);
         check_ragged((atv_isa)isa);
         check_classifier((atv_isa)isa);
-        for (i = 0; shared && i < 5; i++) check_model(test_path("%s/fixtures/gptneo/%s", shared, fixtures[i]), (atv_isa)isa, 3, 40, 8, 20);
+        for (i = 0; shared && i < 5; i++)
+            check_model(test_path("%s/fixtures/gptneo/%s", shared, fixtures[i]), (atv_isa)isa, 3, 40, 8, 20);
         test_groups((atv_isa)isa);
         test_windows((atv_isa)isa);
         test_ragged((atv_isa)isa);

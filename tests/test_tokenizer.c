@@ -146,7 +146,8 @@ static void check_directory(const char *dir, const char *cases, const char *conf
         MUST(saved_ctx, atv_tokenizer_save(u, "d"));
         CHECK(fs.n == 4, "%d files", fs.n);
         for (k = 0; k < 4; k++) first[k] = mem_get(&fs, names[k])->data ? strdup(mem_get(&fs, names[k])->data) : NULL;
-        CHECK(i == 1 || strstr(first[3], "\"model_input_names\": [\"input_ids\", \"attention_mask\"]"), "no model_input_names");
+        CHECK(i == 1 || strstr(first[3], "\"model_input_names\": [\"input_ids\", \"attention_mask\"]"),
+              "no model_input_names");
         MUST(saved_ctx, atv_tokenizer_load(saved_ctx, "d/", &again));
         check_cases(saved_ctx, again, cases, "saved");
         atv_tokenizer_wrap(again, &a, &b);
@@ -155,7 +156,8 @@ static void check_directory(const char *dir, const char *cases, const char *conf
         MUST(saved_ctx, atv_tokenizer_save(again, "d"));
         for (k = 0; k < 4; k++) {
             const mem_file *file = mem_get(&fs, names[k]);
-            CHECK(file->data && first[k] && strcmp(file->data, first[k]) == 0, "%s changes when loaded and saved again", names[k]);
+            CHECK(file->data && first[k] && strcmp(file->data, first[k]) == 0,
+                  "%s changes when loaded and saved again", names[k]);
             free(first[k]);
         }
         atv_tokenizer_destroy(again);

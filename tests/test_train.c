@@ -70,7 +70,8 @@ static void test_golden(atv_isa isa) {
     for (run = strstr(json, "\"schedule\""); run; run = strstr(run + 10, "\"schedule\"")) {
         char schedule[32], final_name[64];
         const char *difference = test_find(run, "fp32_run_max_abs_difference"), *p = batches;
-        double lr[16], loss[16], norm[16], targets[16], fp_loss = test_number(difference, "loss"), fp_norm = test_number(difference, "grad_norm");
+        double lr[16], loss[16], norm[16], targets[16], fp_loss = test_number(difference, "loss"),
+            fp_norm = test_number(difference, "grad_norm");
         double fp_final = test_number(difference, "final_weights"), worst = 0;
         atv_ctx *ctx = test_ctx(isa, 2);
         atv_model *model = NULL;
@@ -81,8 +82,10 @@ static void test_golden(atv_isa isa) {
         if (!CHECK(sscanf(run, "\"schedule\": \"%31[^\"]\"", schedule) == 1 &&
                    sscanf(test_find(run, "final_weights"), "\"%63[^\"]\"", final_name) == 1, "train.json: a run")) break;
         n = test_numbers(test_find(run, "lr"), lr, 16);
-        if (!CHECK(n == steps && test_numbers(test_find(run, "loss"), loss, 16) == n && test_numbers(test_find(run, "grad_norm"), norm, 16) == n &&
-                   test_numbers(test_find(run, "targets"), targets, 16) == n, "train.json: %s has no %d steps", schedule, steps)) break;
+        if (!CHECK(n == steps && test_numbers(test_find(run, "loss"), loss, 16) == n &&
+                   test_numbers(test_find(run, "grad_norm"), norm, 16) == n &&
+                   test_numbers(test_find(run, "targets"), targets, 16) == n,
+                   "train.json: %s has no %d steps", schedule, steps)) break;
         memset(&d, 0, sizeof d);
         d.has_learning_rate = 1;
         d.learning_rate = test_number(json, "lr");
@@ -111,12 +114,17 @@ static void test_golden(atv_isa isa) {
                 MUST(ctx, atv_trainer_accumulate(t, &batch));
             }
             MUST(ctx, atv_trainer_update(t, &step));
-            CHECK(fabs(step.learning_rate - lr[i]) <= 1e-15, "%s: learning rate %.17g of step %d, not %.17g", schedule, step.learning_rate, i, lr[i]);
-            CHECK(atv_trainer_learning_rate(atv_trainer_info(t), i) == step.learning_rate, "%s: two learning rates of step %d", schedule, i);
-            CHECK(step.loss.tokens == (int64_t)targets[i] && step.step == i + 1, "%s: step %d has %ld targets", schedule, (int)step.step, (long)step.loss.tokens);
-            CHECK(fabs(step.loss.sum / (double)step.loss.tokens - loss[i]) <= 4 * fp_loss + 2.4e-7, "%s, %s: loss %.9g of step %d, not %.9g", schedule,
+            CHECK(fabs(step.learning_rate - lr[i]) <= 1e-15,
+                  "%s: learning rate %.17g of step %d, not %.17g", schedule, step.learning_rate, i, lr[i]);
+            CHECK(atv_trainer_learning_rate(atv_trainer_info(t), i) == step.learning_rate,
+                  "%s: two learning rates of step %d", schedule, i);
+            CHECK(step.loss.tokens == (int64_t)targets[i] && step.step == i + 1,
+                  "%s: step %d has %ld targets", schedule, (int)step.step, (long)step.loss.tokens);
+            CHECK(fabs(step.loss.sum / (double)step.loss.tokens - loss[i]) <= 4 * fp_loss + 2.4e-7,
+                  "%s, %s: loss %.9g of step %d, not %.9g", schedule,
                   atv_isa_name(isa), step.loss.sum / (double)step.loss.tokens, i, loss[i]);
-            CHECK(fabs(step.grad_norm - norm[i]) <= 4 * fp_norm, "%s, %s: gradient norm %.9g of step %d, not %.9g", schedule, atv_isa_name(isa), step.grad_norm, i, norm[i]);
+            CHECK(fabs(step.grad_norm - norm[i]) <= 4 * fp_norm, "%s, %s: gradient norm %.9g of step %d, not %.9g", schedule,
+                  atv_isa_name(isa), step.grad_norm, i, norm[i]);
         }
         CHECK(atv_trainer_step(t) == steps, "%ld steps", (long)atv_trainer_step(t));
         MUST(ctx, atv_safetensors_open(ctx, test_path("tests/golden/train/%s", final_name), &file));
@@ -126,9 +134,11 @@ static void test_golden(atv_isa isa) {
             const float *x = test_data(w.tensor, &count);
             int at = atv_safetensors_find(file, w.name);
             if (CHECK(at >= 0, "%s lacks %s", final_name, w.name))
-                worst = fmax(worst, test_difference(x, (const float *)atv_safetensors_tensor(file, at).tensor.data, (size_t)count));
+                worst = fmax(worst, test_difference(x, (const float *)atv_safetensors_tensor(file, at).tensor.data,
+                                                    (size_t)count));
         }
-        CHECK(worst <= 10 * fp_final, "%s, %s: final weights differ by %g > 10 x %g", schedule, atv_isa_name(isa), worst, fp_final);
+        CHECK(worst <= 10 * fp_final, "%s, %s: final weights differ by %g > 10 x %g", schedule, atv_isa_name(isa), worst,
+              fp_final);
         atv_safetensors_close(file);
         atv_trainer_destroy(t);
         atv_model_destroy(model);
@@ -225,8 +235,10 @@ static void test_resuming(atv_isa isa) {
     MUST(three, atv_trainer_run(e, &docs.data, 11, look, &se));
     CHECK(same(straight, second), "22 steps have other bits than 11, saved, loaded, 11");
     CHECK(sa.n == 22 && sb.n == 11 && se.n == 11 && sa.tokens == se.tokens && sa.epoch == se.epoch && sa.epoch >= 3,
-          "steps %d %d %d, tokens %ld %ld, epochs %ld %ld", sa.n, sb.n, se.n, (long)sa.tokens, (long)se.tokens, (long)sa.epoch, (long)se.epoch);
-    for (at = 0; at < 11; at++) CHECK(sa.loss[at] == sb.loss[at] && sa.loss[11 + at] == se.loss[at], "losses of step %d or %d", at, at + 11);
+          "steps %d %d %d, tokens %ld %ld, epochs %ld %ld", sa.n, sb.n, se.n, (long)sa.tokens, (long)se.tokens,
+          (long)sa.epoch, (long)se.epoch);
+    for (at = 0; at < 11; at++) CHECK(sa.loss[at] == sb.loss[at] && sa.loss[11 + at] == se.loss[at],
+                                      "losses of step %d or %d", at, at + 11);
     CHECK(sa.loss[21] < sa.loss[0], "the loss went from %g to %g", sa.loss[0], sa.loss[21]);
 
     /* stopped by the callback, and going on from there */
@@ -270,16 +282,19 @@ static void test_resuming(atv_isa isa) {
         b = make(first, &d);
         FAILS(two, atv_trainer_load(b, path), ATV_ERR_ARGUMENT, "weight_decay");
         FAILS(two, atv_trainer_load(b, test_path("%s/none", directory)), ATV_ERR_IO, "none");
-        CHECK(atv_trainer_load(b, "tests/golden/mha/model.safetensors") == ATV_ERR_FORMAT, "a model was loaded as a trainer");
+        CHECK(atv_trainer_load(b, "tests/golden/mha/model.safetensors") == ATV_ERR_FORMAT,
+              "a model was loaded as a trainer");
         after = weights(first);
-        CHECK(memcmp(before, after, sizeof(float) * (size_t)atv_model_num_parameters(first)) == 0, "a failed load changed the model");
+        CHECK(memcmp(before, after, sizeof(float) * (size_t)atv_model_num_parameters(first)) == 0,
+              "a failed load changed the model");
         free(before);
         free(after);
         c.intermediate_size = 25;
         MUST(two, atv_model_create(two, &c, &wider));
         d = recipe();
         w = make(wider, &d);
-        CHECK(atv_trainer_load(w, path) == ATV_ERR_FORMAT && strstr(atv_last_error(two), "mlp.c_fc"), "another model's state: %s", atv_last_error(two));
+        CHECK(atv_trainer_load(w, path) == ATV_ERR_FORMAT && strstr(atv_last_error(two), "mlp.c_fc"),
+              "another model's state: %s", atv_last_error(two));
         CHECK(atv_trainer_step(w) == 0, "a failed load moved the counters");
         atv_trainer_destroy(w);
         atv_model_destroy(wider);
@@ -293,8 +308,8 @@ static void test_resuming(atv_isa isa) {
         b = make(first, &d);
         for (cut = 0; all && cut < size; cut += 1 + size / 40) {
             CHECK(test_write(broken, all, cut), "cannot write %s", broken);
-            CHECK(atv_trainer_load(b, broken) != ATV_OK && strstr(atv_last_error(two), "broken"), "%lu of %lu bytes: %s", (unsigned long)cut, (unsigned long)size,
-                  atv_last_error(two));
+            CHECK(atv_trainer_load(b, broken) != ATV_OK && strstr(atv_last_error(two), "broken"),
+                  "%lu of %lu bytes: %s", (unsigned long)cut, (unsigned long)size, atv_last_error(two));
         }
         MUST(two, atv_trainer_load(b, path));
         free(all);
@@ -354,7 +369,8 @@ static void test_order(void) {
     CHECK(memcmp(a, b, 37 * sizeof *a) == 0, "equal seeds give other orders");
     order_of(2, 1, 37, &nb, b);
     for (i = 0; i < 37; i++) for (j = 0; j < 37; j++) matched += a[i] == b[j];
-    CHECK(nb == total && matched >= 37 && memcmp(a, b, 37 * sizeof *a) != 0, "another seed: %d tokens, %d of 37 documents found again", nb, matched);
+    CHECK(nb == total && matched >= 37 && memcmp(a, b, 37 * sizeof *a) != 0,
+          "another seed: %d tokens, %d of 37 documents found again", nb, matched);
     order_of(1, 1, 60, &nb, b);                             /* into the second epoch: another order */
     CHECK(memcmp(a, b, 37 * sizeof *a) == 0, "the first epoch depends on how many follow");
     for (i = 37; i < 60; i++) repeated += b[i] == a[i - 37];
@@ -407,18 +423,22 @@ static void test_sums(atv_isa isa) {
         batch.targets = targets;
         MUST(ctx, atv_trainer_accumulate(tp, &batch));
         MUST(ctx, atv_trainer_update(tp, &sp));
-        CHECK(sa.loss.tokens == sb.loss.tokens && fabs(sa.loss.sum - sb.loss.sum) <= 2e-6 * sa.loss.sum && fabs(sa.grad_norm - sb.grad_norm) <= 2e-5 * sa.grad_norm,
+        CHECK(sa.loss.tokens == sb.loss.tokens && fabs(sa.loss.sum - sb.loss.sum) <= 2e-6 * sa.loss.sum &&
+              fabs(sa.grad_norm - sb.grad_norm) <= 2e-5 * sa.grad_norm,
               "accumulated: loss %.9g %.9g, norm %.9g %.9g", sa.loss.sum, sb.loss.sum, sa.grad_norm, sb.grad_norm);
-        CHECK(sa.loss.tokens == sp.loss.tokens && fabs(sa.loss.sum - sp.loss.sum) <= 2e-6 * sa.loss.sum && fabs(sa.grad_norm - sp.grad_norm) <= 2e-5 * sa.grad_norm,
+        CHECK(sa.loss.tokens == sp.loss.tokens && fabs(sa.loss.sum - sp.loss.sum) <= 2e-6 * sa.loss.sum &&
+              fabs(sa.grad_norm - sp.grad_norm) <= 2e-5 * sa.grad_norm,
               "padded: loss %.9g %.9g, norm %.9g %.9g", sa.loss.sum, sp.loss.sum, sa.grad_norm, sp.grad_norm);
         CHECK(sa.tokens_seen == (int64_t)(k + 1) * n, "%ld tokens seen, not %d", (long)sa.tokens_seen, (k + 1) * n);
     }
     x = weights(a);
     y = weights(b);
-    CHECK(test_difference(x, y, (size_t)atv_model_num_parameters(a)) <= 3e-5, "accumulated: weights differ by %g", test_difference(x, y, (size_t)atv_model_num_parameters(a)));
+    CHECK(test_difference(x, y, (size_t)atv_model_num_parameters(a)) <= 3e-5,
+          "accumulated: weights differ by %g", test_difference(x, y, (size_t)atv_model_num_parameters(a)));
     free(y);
     y = weights(p);
-    CHECK(test_difference(x, y, (size_t)atv_model_num_parameters(a)) <= 3e-5, "padded: weights differ by %g", test_difference(x, y, (size_t)atv_model_num_parameters(a)));
+    CHECK(test_difference(x, y, (size_t)atv_model_num_parameters(a)) <= 3e-5,
+          "padded: weights differ by %g", test_difference(x, y, (size_t)atv_model_num_parameters(a)));
     free(x);
     free(y);
     /* an update without a target is an error, and so is running with batches pending */
@@ -446,8 +466,10 @@ static void test_sums(atv_isa isa) {
             alone.sum += l.sum;
             alone.tokens += l.tokens;
         }
-        CHECK(loss.tokens == alone.tokens && again.tokens == alone.tokens && fabs(loss.sum - alone.sum) <= 1e-6 * alone.sum && fabs(again.sum - alone.sum) <= 1e-6 * alone.sum,
-              "evaluation gives %.9g of %ld and %.9g of %ld, one by one %.9g of %ld", loss.sum, (long)loss.tokens, again.sum, (long)again.tokens, alone.sum, (long)alone.tokens);
+        CHECK(loss.tokens == alone.tokens && again.tokens == alone.tokens &&
+              fabs(loss.sum - alone.sum) <= 1e-6 * alone.sum && fabs(again.sum - alone.sum) <= 1e-6 * alone.sum,
+              "evaluation gives %.9g of %ld and %.9g of %ld, one by one %.9g of %ld", loss.sum, (long)loss.tokens, again.sum,
+              (long)again.tokens, alone.sum, (long)alone.tokens);
         docs.ids[70] = 40;
         FAILS(ctx, atv_evaluate(work, &docs.data, &loss), ATV_ERR_ARGUMENT, "40");
         atv_work_destroy(work);
@@ -491,10 +513,12 @@ static void test_recipe(void) {
         MUST(ctx, atv_trainer_update(t, &step));
         for (i = 0; i < atv_model_num_tensors(model); i++) {
             int64_t n, k;
-            const float *now = test_data(atv_model_tensor(model, i).tensor, &n), *before = test_data(atv_model_tensor(start, i).tensor, &n);
+            const float *now = test_data(atv_model_tensor(model, i).tensor, &n),
+                *before = test_data(atv_model_tensor(start, i).tensor, &n);
             double keep = all || atv_model_tensor(model, i).tensor.rank == 2 ? 1 - 0.01 * 0.5 : 1, worst = 0;
             for (k = 0; k < n; k++) worst = fmax(worst, fabs(now[k] - keep * before[k]));
-            CHECK(worst <= 3e-7, "decay_all=%d: %s is not %g of what it was: %g", all, atv_model_tensor(model, i).name, keep, worst);
+            CHECK(worst <= 3e-7, "decay_all=%d: %s is not %g of what it was: %g", all, atv_model_tensor(model, i).name, keep,
+                  worst);
         }
         atv_trainer_destroy(t);
         atv_model_destroy(model);
@@ -507,15 +531,19 @@ static void test_recipe(void) {
     for (i = 0; i < 40; i++) {
         double x = i < 4 ? 0 : i > 24 ? 1 : (i - 4) / 20.0, up = 3e-3 * (i + 1) / 4;
         d.schedule = ATV_SCHEDULE_CONSTANT;
-        CHECK(fabs(atv_trainer_learning_rate(&d, i) - (i < 4 ? up : 3e-3)) < 1e-16, "constant, step %d: %g", i, atv_trainer_learning_rate(&d, i));
+        CHECK(fabs(atv_trainer_learning_rate(&d, i) - (i < 4 ? up : 3e-3)) < 1e-16,
+              "constant, step %d: %g", i, atv_trainer_learning_rate(&d, i));
         d.schedule = ATV_SCHEDULE_LINEAR;
-        CHECK(fabs(atv_trainer_learning_rate(&d, i) - (i < 4 ? up : 3e-4 + 2.7e-3 * (1 - x))) < 1e-16, "linear, step %d: %g", i, atv_trainer_learning_rate(&d, i));
+        CHECK(fabs(atv_trainer_learning_rate(&d, i) - (i < 4 ? up : 3e-4 + 2.7e-3 * (1 - x))) < 1e-16,
+              "linear, step %d: %g", i, atv_trainer_learning_rate(&d, i));
         d.schedule = ATV_SCHEDULE_COSINE;
-        CHECK(fabs(atv_trainer_learning_rate(&d, i) - (i < 4 ? up : 3e-4 + 2.7e-3 * (1 + cos(3.14159265358979323846 * x)) / 2)) < 1e-16, "cosine, step %d: %g", i,
-              atv_trainer_learning_rate(&d, i));
+        CHECK(fabs(atv_trainer_learning_rate(&d, i) -
+                   (i < 4 ? up : 3e-4 + 2.7e-3 * (1 + cos(3.14159265358979323846 * x)) / 2)) < 1e-16,
+              "cosine, step %d: %g", i, atv_trainer_learning_rate(&d, i));
     }
     d = atv_trainer_published();
-    CHECK(d.batch == 16 && d.accumulate == 16 && d.max_length == 512, "the published recipe: %d x %d of %d", d.batch, d.accumulate, d.max_length);
+    CHECK(d.batch == 16 && d.accumulate == 16 && d.max_length == 512,
+          "the published recipe: %d x %d of %d", d.batch, d.accumulate, d.max_length);
     {
         atv_model *model = test_model(ctx, &c, 8, 0.3);
         atv_trainer *t = NULL;
@@ -523,23 +551,26 @@ static void test_recipe(void) {
         int bad_length = -3;
         memset(&d, 0, sizeof d);
         t = make(model, &d);
-        CHECK(atv_trainer_info(t)->learning_rate == 1e-3 && atv_trainer_info(t)->beta1 == 0.9 && atv_trainer_info(t)->beta2 == 0.999 && atv_trainer_info(t)->epsilon == 1e-8 &&
-              atv_trainer_info(t)->batch == 16 && atv_trainer_info(t)->accumulate == 1 && atv_trainer_info(t)->max_length == 24 && atv_trainer_info(t)->max_tokens == 16 * 24,
-              "defaults");
+        CHECK(atv_trainer_info(t)->learning_rate == 1e-3 && atv_trainer_info(t)->beta1 == 0.9 &&
+              atv_trainer_info(t)->beta2 == 0.999 && atv_trainer_info(t)->epsilon == 1e-8 &&
+              atv_trainer_info(t)->batch == 16 && atv_trainer_info(t)->accumulate == 1 &&
+              atv_trainer_info(t)->max_length == 24 && atv_trainer_info(t)->max_tokens == 16 * 24, "defaults");
         memset(&none, 0, sizeof none);
         FAILS(ctx, atv_trainer_run(t, &none, 1, NULL, NULL), ATV_ERR_ARGUMENT, "n_docs=0");
         none.n_docs = 1;
         none.lengths = &bad_length;
         none.ids = ids;
         FAILS(ctx, atv_trainer_run(t, &none, 1, NULL, NULL), ATV_ERR_ARGUMENT, "lengths[0]=-3");
-        bad_length = 1;                                     /* nothing to predict anywhere: an error, not a loop without end */
+        /* nothing to predict anywhere: an error, not a loop without end */
+        bad_length = 1;
         CHECK(atv_trainer_run(t, &none, 1, NULL, NULL) == ATV_ERR_ARGUMENT, "documents of one token");
         bad_length = 0;
         CHECK(atv_trainer_run(t, &none, 1, NULL, NULL) == ATV_ERR_ARGUMENT, "documents of no token");
         atv_trainer_destroy(t);
         t = NULL;
 #define REFUSED(set, text) do { memset(&d, 0, sizeof d); d.has_learning_rate = 1; d.learning_rate = 1e-3; set; \
-        FAILS(ctx, atv_trainer_create(model, &d, &t), ATV_ERR_ARGUMENT, text); CHECK(!t, "a failure wrote its output"); t = NULL; } while (0)
+        FAILS(ctx, atv_trainer_create(model, &d, &t), ATV_ERR_ARGUMENT, text); CHECK(!t, "a failure wrote its output"); \
+        t = NULL; } while (0)
         REFUSED(d.learning_rate = -1, "learning_rate=-1");
         REFUSED(d.learning_rate = (double)NAN, "learning_rate");
         REFUSED(d.min_learning_rate = 2, "min_learning_rate=2");
@@ -595,12 +626,14 @@ static void test_memory(void) {
     count = alloc.count;
     MUST(ctx, atv_trainer_create(model, &d, &t));
     atv_memory(ctx, &after, NULL);
-    CHECK(after - before == said, "a trainer said %lu bytes and took %lu", (unsigned long)said, (unsigned long)(after - before));
+    CHECK(after - before == said, "a trainer said %lu bytes and took %lu", (unsigned long)said,
+          (unsigned long)(after - before));
     atv_trainer_destroy(t);
     for (n = alloc.count - count, live = alloc.live; n > 0; n--) {
         t = NULL;
         alloc.fail_at = alloc.count + n;
-        CHECK(atv_trainer_create(model, &d, &t) == ATV_ERR_MEMORY && !t && alloc.live == live, "a trainer without allocation %ld", n);
+        CHECK(atv_trainer_create(model, &d, &t) == ATV_ERR_MEMORY && !t && alloc.live == live,
+              "a trainer without allocation %ld", n);
     }
     alloc.fail_at = 0;
     t = make(model, &d);
@@ -626,7 +659,8 @@ static void test_memory(void) {
         r = atv_trainer_run(t, &docs.data, 1, NULL, NULL);
         alloc.fail_at = 0;
         if (r == ATV_OK) break;
-        CHECK(r == ATV_ERR_MEMORY && alloc.live == live, "run without allocation %d: %s, %ld blocks more", i, atv_result_text(r), alloc.live - live);
+        CHECK(r == ATV_ERR_MEMORY && alloc.live == live,
+              "run without allocation %d: %s, %ld blocks more", i, atv_result_text(r), alloc.live - live);
     }
     for (i = 1; i < 500; i++) {
         atv_result r;
@@ -634,7 +668,8 @@ static void test_memory(void) {
         r = atv_trainer_save(t, path);
         alloc.fail_at = 0;
         if (r == ATV_OK) break;
-        CHECK(r == ATV_ERR_MEMORY && alloc.live == live && access(path, F_OK) != 0, "save without allocation %d: %s, %ld blocks more", i, atv_result_text(r), alloc.live - live);
+        CHECK(r == ATV_ERR_MEMORY && alloc.live == live && access(path, F_OK) != 0,
+              "save without allocation %d: %s, %ld blocks more", i, atv_result_text(r), alloc.live - live);
     }
     CHECK(i < 500 && i > 1, "saving never failed");
     for (i = 1; i < 500; i++) {
@@ -643,7 +678,8 @@ static void test_memory(void) {
         r = atv_trainer_load(t, path);
         alloc.fail_at = 0;
         if (r == ATV_OK) break;
-        CHECK(r == ATV_ERR_MEMORY && alloc.live == live, "load without allocation %d: %s, %ld blocks more", i, atv_result_text(r), alloc.live - live);
+        CHECK(r == ATV_ERR_MEMORY && alloc.live == live,
+              "load without allocation %d: %s, %ld blocks more", i, atv_result_text(r), alloc.live - live);
     }
     CHECK(i < 500 && i > 1, "loading never failed");
     remove(path);
@@ -680,11 +716,13 @@ static void test_published_memory(void) {
     before = asked;
     MUST(ctx, atv_model_bytes(ctx, &c, &model_said));
     MUST(ctx, atv_model_create(ctx, &c, &model));
-    CHECK(asked == before + model_said, "a model said %lu bytes and asked for %lu", (unsigned long)model_said, (unsigned long)(asked - before));
+    CHECK(asked == before + model_said, "a model said %lu bytes and asked for %lu", (unsigned long)model_said,
+          (unsigned long)(asked - before));
     before = asked;
     MUST(ctx, atv_trainer_bytes(model, &d, &trainer_said));
     CHECK(atv_trainer_create(model, &d, &t) == ATV_ERR_MEMORY && !t, "a trainer in less than 100 MB");
-    CHECK(asked == before + trainer_said, "a trainer said %lu bytes and asked for %lu", (unsigned long)trainer_said, (unsigned long)(asked - before));
+    CHECK(asked == before + trainer_said, "a trainer said %lu bytes and asked for %lu", (unsigned long)trainer_said,
+          (unsigned long)(asked - before));
     CHECK(asked < 540000000, "context, model and trainer take %lu bytes", (unsigned long)asked);
     atv_model_destroy(model);
     atv_ctx_destroy(ctx);
@@ -707,7 +745,8 @@ static void test_classifier(atv_isa isa) {
     int32_t labels[DOCS], predicted[DOCS];
     atv_config c = small_config(), language = c;
     atv_trainer_desc d = recipe(), still;
-    const char *path = test_path("%s/classifier.safetensors", directory), *other = test_path("%s/language.safetensors", directory);
+    const char *path = test_path("%s/classifier.safetensors", directory),
+        *other = test_path("%s/language.safetensors", directory);
     atv_ctx *one = test_ctx(isa, 1), *three = test_ctx(isa, 3);
     atv_model *straight = NULL, *first = NULL, *second = NULL, *plain = NULL, *wider = NULL;
     atv_trainer *a, *b, *e, *p, *w;
@@ -769,7 +808,8 @@ static void test_classifier(atv_isa isa) {
     few[0] = docs.lengths[1];
     few[1] = docs.lengths[3];
     memcpy(few_ids, docs.ids + docs.lengths[0], sizeof(int32_t) * (size_t)few[0]);
-    memcpy(few_ids + few[0], docs.ids + docs.lengths[0] + docs.lengths[1] + docs.lengths[2], sizeof(int32_t) * (size_t)few[1]);
+    memcpy(few_ids + few[0], docs.ids + docs.lengths[0] + docs.lengths[1] + docs.lengths[2],
+           sizeof(int32_t) * (size_t)few[1]);
     {
         static const int32_t given[4] = { -100, 0, -100, 1 };
         batch.labels = given;
@@ -780,7 +820,8 @@ static void test_classifier(atv_isa isa) {
         MUST(one, atv_trainer_accumulate(a, &batch));
         MUST(one, atv_trainer_update(a, &sb));
         CHECK(sa.loss.tokens == 2 && sb.loss.tokens == 2 && fabs(sa.loss.sum - sb.loss.sum) <= 1e-6 * sa.loss.sum &&
-              fabs(sa.grad_norm - sb.grad_norm) <= 1e-5 * sa.grad_norm, "with sequences without labels: loss %g of %ld, norm %g; without them %g of %ld, %g",
+              fabs(sa.grad_norm - sb.grad_norm) <= 1e-5 * sa.grad_norm,
+              "with sequences without labels: loss %g of %ld, norm %g; without them %g of %ld, %g",
               sa.loss.sum, (long)sa.loss.tokens, sa.grad_norm, sb.loss.sum, (long)sb.loss.tokens, sb.grad_norm);
     }
     batch.labels = NULL;
@@ -867,7 +908,8 @@ static int take_turns(void *user, float *grads, size_t n, double *sums, int n_su
         w->none += sums[1] == 0;
         return 1;
     }
-    CHECK(memcmp(w->grads[seat->rank], grads, n * sizeof *grads) == 0 && memcmp(w->sums[seat->rank], sums, sizeof w->sums[0]) == 0,
+    CHECK(memcmp(w->grads[seat->rank], grads, n * sizeof *grads) == 0 &&
+          memcmp(w->sums[seat->rank], sums, sizeof w->sums[0]) == 0,
           "rank %d: after a reduction that failed, the step is another", seat->rank);
     for (i = 0; i < n; i++) for (grads[i] = w->grads[0][i], k = 1; k < w->n_ranks; k++) grads[i] += w->grads[k][i];
     for (i = 0; i < SUMS; i++) for (sums[i] = w->sums[0][i], k = 1; k < w->n_ranks; k++) sums[i] += w->sums[k][i];
@@ -919,13 +961,15 @@ static void step_ranks(ranks *x, const atv_data *data, atv_step *out) {
             }
             MUST(x->ctx[r], atv_trainer_run(x->t[r], data, 1, keep_step, r ? &step : out));
             CHECK(r == 0 || memcmp(&step, out, sizeof step) == 0, "rank %d reports another step than rank 0", r);
-            CHECK(r == 0 || same(x->model[0], x->model[r]), "rank %d has other parameters than rank 0 after step %ld", r, (long)out->step);
+            CHECK(r == 0 || same(x->model[0], x->model[r]), "rank %d has other parameters than rank 0 after step %ld", r,
+                  (long)out->step);
         }
 }
 
 /* n_ranks with a recipe, beside one trainer without a hook and with its own: the same documents, so the same numbers but
    for the order of sums. Returns how many shares had no target. */
-static int compare_ranks(const char *what, int n_ranks, const atv_trainer_desc *recipe, const atv_trainer_desc *alone, const atv_data *data) {
+static int compare_ranks(const char *what, int n_ranks, const atv_trainer_desc *recipe, const atv_trainer_desc *alone,
+                         const atv_data *data) {
     ranks x;
     atv_ctx *ctx = test_ctx(ATV_ISA_AUTO, 2);
     atv_config c = small_config();
@@ -943,12 +987,15 @@ static int compare_ranks(const char *what, int n_ranks, const atv_trainer_desc *
     for (s = 0; s < 20; s++) {
         MUST(ctx, atv_trainer_run(t, data, 1, keep_step, &a));
         step_ranks(&x, data, &b);
-        CHECK(a.loss.tokens == b.loss.tokens && a.tokens_seen == b.tokens_seen && a.epoch == b.epoch && a.step == b.step && a.learning_rate == b.learning_rate,
-              "%s, step %d: %ld targets of %ld tokens in epoch %ld, alone %ld of %ld in %ld", what, s, (long)b.loss.tokens, (long)b.tokens_seen, (long)b.epoch,
-              (long)a.loss.tokens, (long)a.tokens_seen, (long)a.epoch);
+        CHECK(a.loss.tokens == b.loss.tokens && a.tokens_seen == b.tokens_seen && a.epoch == b.epoch && a.step == b.step &&
+              a.learning_rate == b.learning_rate,
+              "%s, step %d: %ld targets of %ld tokens in epoch %ld, alone %ld of %ld in %ld", what, s, (long)b.loss.tokens,
+              (long)b.tokens_seen, (long)b.epoch, (long)a.loss.tokens, (long)a.tokens_seen, (long)a.epoch);
         CHECK(fabs(a.loss.sum - b.loss.sum) <= 1e-5 * a.loss.sum && fabs(a.grad_norm - b.grad_norm) <= 1e-4 * a.grad_norm,
-              "%s, step %d: loss %.9g, norm %.9g, alone %.9g, %.9g", what, s, b.loss.sum, b.grad_norm, a.loss.sum, a.grad_norm);
-        if (n_ranks == 1) CHECK(memcmp(&a, &b, sizeof a) == 0 && same(model, x.model[0]), "one rank has other bits than no ranks after step %d", s);
+              "%s, step %d: loss %.9g, norm %.9g, alone %.9g, %.9g", what, s, b.loss.sum, b.grad_norm, a.loss.sum,
+              a.grad_norm);
+        if (n_ranks == 1) CHECK(memcmp(&a, &b, sizeof a) == 0 && same(model, x.model[0]),
+                                "one rank has other bits than no ranks after step %d", s);
     }
     wa = weights(model);
     wb = weights(x.model[0]);
@@ -1008,9 +1055,11 @@ static void test_rank_files(void) {
     for (s = 0; s < 7; s++) {
         step_ranks(&two, &docs.data, &step);
         step_ranks(&again, &docs.data, &other);
-        CHECK(memcmp(&step, &other, sizeof step) == 0 && same(two.model[0], again.model[1]), "two ranks resumed: other bits at step %ld", (long)step.step);
+        CHECK(memcmp(&step, &other, sizeof step) == 0 && same(two.model[0], again.model[1]),
+              "two ranks resumed: other bits at step %ld", (long)step.step);
         step_ranks(&four, &docs.data, &other);
-        CHECK(step.loss.tokens == other.loss.tokens && step.tokens_seen == other.tokens_seen && fabs(step.loss.sum - other.loss.sum) <= 1e-5 * step.loss.sum,
+        CHECK(step.loss.tokens == other.loss.tokens && step.tokens_seen == other.tokens_seen &&
+              fabs(step.loss.sum - other.loss.sum) <= 1e-5 * step.loss.sum,
               "four ranks go on for two: loss %.9g, not %.9g, at step %ld", other.loss.sum, step.loss.sum, (long)step.step);
     }
     CHECK(step.epoch > 1, "only %ld epochs", (long)step.epoch);
@@ -1044,7 +1093,8 @@ static void test_rank_failures(void) {
     open_ranks(&x, 2, &d);
     before = weights(x.model[1]);
     for (x.w.playing = 0; x.w.playing < 2; x.w.playing++)
-        for (r = 0; r < 2; r++) FAILS(x.ctx[r], atv_trainer_update(x.t[r], &b), x.w.playing ? ATV_ERR_ARGUMENT : ATV_ERR_STOPPED, x.w.playing ? "target" : "rank");
+        for (r = 0; r < 2; r++) FAILS(x.ctx[r], atv_trainer_update(x.t[r], &b),
+                                      x.w.playing ? ATV_ERR_ARGUMENT : ATV_ERR_STOPPED, x.w.playing ? "target" : "rank");
     batch = test_batch(docs.ids, &length, 1);
     MUST(ctx, atv_trainer_accumulate(t, &batch));
     MUST(ctx, atv_trainer_update(t, &a));
@@ -1054,15 +1104,16 @@ static void test_rank_failures(void) {
         FAILS(x.ctx[r], atv_trainer_update(x.t[r], &b), ATV_ERR_STOPPED, test_path("reduce failed on rank %d", r));
     }
     after = weights(x.model[1]);
-    CHECK(memcmp(before, after, sizeof(float) * (size_t)atv_model_num_parameters(model)) == 0 && atv_trainer_step(x.t[1]) == 0,
-          "a reduction that failed moved the parameters");
+    CHECK(memcmp(before, after, sizeof(float) * (size_t)atv_model_num_parameters(model)) == 0 &&
+          atv_trainer_step(x.t[1]) == 0, "a reduction that failed moved the parameters");
     free(before);
     free(after);
     x.w.playing = 1;
     for (r = 0; r < 2; r++) {
         if (r == 0) MUST(x.ctx[r], atv_trainer_accumulate(x.t[r], &batch));
         MUST(x.ctx[r], atv_trainer_update(x.t[r], &b));
-        CHECK(b.loss.sum == a.loss.sum && b.loss.tokens == 8 && b.tokens_seen == 9 && same(model, x.model[r]), "rank %d of which one has a batch: not what one trainer does", r);
+        CHECK(b.loss.sum == a.loss.sum && b.loss.tokens == 8 && b.tokens_seen == 9 && same(model, x.model[r]),
+              "rank %d of which one has a batch: not what one trainer does", r);
     }
 
     for (i = at = 0; i < DOCS; at += docs.lengths[i++]) {   /* a document that fails, on the rank that draws it */
@@ -1091,8 +1142,8 @@ static void test_rank_failures(void) {
             d.reduce = take_turns;
             d.reduce_user = &x.w.seats[r];
             fresh = make(x.model[r], &d);
-            FAILS(x.ctx[r], atv_trainer_run(fresh, r ? &others.data : &docs.data, 1, NULL, NULL), x.w.playing ? ATV_ERR_ARGUMENT : ATV_ERR_STOPPED,
-                  x.w.playing ? "other documents" : "reduce failed");
+            FAILS(x.ctx[r], atv_trainer_run(fresh, r ? &others.data : &docs.data, 1, NULL, NULL),
+                  x.w.playing ? ATV_ERR_ARGUMENT : ATV_ERR_STOPPED, x.w.playing ? "other documents" : "reduce failed");
             atv_trainer_destroy(fresh);
         }
     atv_trainer_destroy(t);
@@ -1152,7 +1203,8 @@ static void test_failures(void) {
     atv_model_changed(model);
     MUST(ctx, atv_trainer_accumulate(t, &batch));
     MUST(ctx, atv_trainer_update(t, &step));
-    CHECK(step.step == 4 && step.loss.tokens == 8, "after a failed update, step %ld has %ld targets", (long)step.step, (long)step.loss.tokens);
+    CHECK(step.step == 4 && step.loss.tokens == 8, "after a failed update, step %ld has %ld targets", (long)step.step,
+          (long)step.loss.tokens);
     atv_trainer_destroy(t);
     atv_model_destroy(model);
     atv_ctx_destroy(ctx);

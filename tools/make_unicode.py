@@ -7,8 +7,9 @@
 
 Source: Python's copy of the Unicode Character Database (the module unicodedata2 where installed, or else Python's own
 unicodedata; the table names the version), or with --data FILE the UnicodeData.txt of any version, and then --version
-too. The header's table was made from unicodedata2 16.0.0, as Hugging Face's tokenizers has Unicode 16. A check against another version than the
-header's compares the characters that the source has assigned, whose classes have not changed since Unicode 6.3.
+too. The header's table was made from unicodedata2 16.0.0, as Hugging Face's tokenizers has Unicode 16. A check against
+another version than the header's compares the characters that the source has assigned, whose classes have not changed
+since Unicode 6.3.
 
 Classes, from the general category: letter (L*), number (N*), space (the property White_Space: Z*, U+0009..000D, U+0085)
 and other. Numbers and others are split by whether they belong to words as regular expressions have it (\\w: Alphabetic,

@@ -367,9 +367,9 @@ static void roofline_html(FILE *f, const char *machine, const bench_result *resu
         fputs("<p class=\"quiet\">A mark is what a piece of work reached; it hangs from its limit, and behind its name is "
               "the fraction of it, in the median of the repeats. The limit is the least time of the parts, matrix products "
               "and attention, each the longer of its multiply-adds at their peak and its reading at its rate. Peak and rate "
-              "are measured between the repeats, the rate on the very memory that the work reads: the slopes are the fastest "
-              "and the slowest reading among all. Marks that would hide each other stand side by side. Point at one to "
-              "read it.</p>\n", f);
+              "are measured between the repeats, the rate on the very memory that the work reads: the slopes are the "
+              "fastest and the slowest reading among all. Marks that would hide each other stand side by side. Point at one "
+              "to read it.</p>\n", f);
         roofline_table(f, m, n);
     }
     fputs("</main></body></html>\n", f);
