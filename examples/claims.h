@@ -8,10 +8,12 @@
        default:                            the files fail: errno
        }
 
-   Whoever is first makes the file BASE.1, which O_EXCL lets only one do (on NFS too, from version 3 on), and renews its time
-   until the work is done. When it has died, another takes the work over with BASE.2, and so on: the highest number has the
-   work, and as none is ever removed, no number can be had twice. Dead is whose process is gone, where it ran on this machine;
-   else who has given no sign of life for some time by the clock of the file system, which is asked by making a file.
+   Whoever is first makes the file BASE.1, which O_EXCL lets only one do (on NFS too, from version 3 on), and writes to it now
+   and then until the work is done. When it has died, another takes the work over with BASE.2, and so on: the highest number
+   has the work, and as none is ever removed, no number can be had twice. Dead is whose process is gone, where it ran on this
+   machine; else whose file is older than some time, compared with a file written now. Both times come from writing: a server
+   stamps what is written with its own clock, where a time that is set may be the client's (sshfs, SMB). Where clients stamp
+   what they write, too (Lustre, GPFS, NFS with delegated times), their clocks must agree to well within that time.
 
    One that only slept, and wakes up when its work is another's, finds the next number there and must write no more. It looks
    whenever it renews its own, and when a temporary file is ready to be renamed: just then it has made a file in the same
@@ -52,7 +54,8 @@ static claim_path claim_temporary(const claim *c, const char *path) {
     return p;
 }
 
-/* The place where a process id means what it means here: machines may share a name, containers all but their numbering. */
+/* The place where a process id means what it means here: machines may share a name, containers all but their numbering.
+   Ends in '/' where the system does not tell. */
 static claim_path claim_host(void) {
     claim_path p;
     char name[128] = "", boot[64] = "", numbering[64] = "";
@@ -63,7 +66,7 @@ static claim_path claim_host(void) {
         close(fd);
     }
     if (readlink("/proc/self/ns/pid", numbering, sizeof numbering - 1) < 0) numbering[0] = 0;
-    snprintf(p.s, sizeof p.s, "%s/%.*s/%s", name, (int)strcspn(boot, "\n"), boot, numbering);
+    snprintf(p.s, sizeof p.s, "%s/%.*s/%s", name, (int)strcspn(boot, "\n"), boot, *boot ? numbering : "");
     return p;
 }
 
@@ -84,10 +87,18 @@ static int claim_exists(const claim *c, int generation) {
 
 static int claim_owned(const claim *c) { return c->generation == 0 || !claim_exists(c, c->generation + 1); }
 
+/* Makes an opened file as old as now: a claim's first byte once more. Where even that takes room that is not there, the time
+   is set. */
+static int claim_stamp(int fd) { return write(fd, claim_host().s, 1) == 1 || futimens(fd, NULL) == 0; }
+
 /* A sign of life. 0: the claim is lost. */
 static int claim_renew(const claim *c) {
+    int fd;
     if (!claim_owned(c)) return 0;
-    if (c->generation) utimensat(AT_FDCWD, claim_file(c, c->generation).s, NULL, 0);
+    if (c->generation && (fd = open(claim_file(c, c->generation).s, O_WRONLY)) >= 0) {
+        claim_stamp(fd);
+        close(fd);
+    }
     return 1;
 }
 
@@ -96,7 +107,7 @@ static int claim_renew(const claim *c) {
 static int claim_is_alive(const claim *c, int stale) {
     char text[512], host[400];
     int fd = open(claim_file(c, c->generation).s, O_RDONLY);
-    claim_path clock = claim_temporary(c, c->base);
+    claim_path clock = claim_temporary(c, c->base), here = claim_host();
     struct stat info, now;
     ssize_t n;
     long pid;
@@ -107,13 +118,15 @@ static int claim_is_alive(const claim *c, int stale) {
     close(fd);
     if (bad) return -1;
     text[n] = 0;
-    if (sscanf(text, "%399s %ld", host, &pid) == 2 && strcmp(host, claim_host().s) == 0 && kill((pid_t)pid, 0) != 0 &&
-        errno == ESRCH) return 0;
+    if (here.s[strlen(here.s) - 1] != '/' && sscanf(text, "%399s %ld", host, &pid) == 2 && strcmp(host, here.s) == 0 &&
+        kill((pid_t)pid, 0) != 0 && errno == ESRCH) return 0;
     fd = open(clock.s, O_WRONLY | O_CREAT, 0666);
     if (fd < 0) return -1;
-    bad = futimens(fd, NULL) != 0 || fstat(fd, &now) != 0;
+    bad = !claim_stamp(fd) || fstat(fd, &now) != 0 ? errno : 0;
     close(fd);
     unlink(clock.s);
+    if (bad == ESTALE) return 1;                            /* a new owner has tidied up */
+    errno = bad;
     return bad ? -1 : now.st_mtime - info.st_mtime <= stale;
 }
 
@@ -135,7 +148,12 @@ static int claim_take(claim *out, const char *base, int stale) {
     }
     c.generation++;
     fd = open(claim_file(&c, c.generation).s, O_WRONLY | O_APPEND | O_CREAT | O_EXCL, 0666);
-    if (fd < 0) return errno == EEXIST ? 0 : -1;
+    if (fd < 0) {
+        int error = errno;                                  /* sshfs says EPERM when another was first */
+        if (error == EEXIST || claim_exists(&c, c.generation)) return 0;
+        errno = error;
+        return -1;
+    }
     n = snprintf(line, sizeof line, "%s %ld %ld\n", claim_host().s, (long)getpid(), (long)time(NULL));
     if (write(fd, line, (size_t)n) != n) {
         close(fd);

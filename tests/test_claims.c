@@ -1,7 +1,58 @@
 /* Claims: many processes at once, dead owners, sleepers. What is counted are the claims that processes say they have, which no
  * file of the claims' own tells. */
 #define _POSIX_C_SOURCE 200809L
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* File systems and machines as they are found. */
+static struct {
+    int first;                      /* open: another makes the file just before, and the error is EPERM, as sshfs says it */
+    int ahead;                      /* times that are set are the client's, so many seconds ahead, as with sshfs */
+    int full;                       /* no room */
+    int removed;                    /* fstat: another machine has removed the file */
+    int untold;                     /* there is no boot id */
+} odd;
+
+static int odd_open(const char *path, int flags, ...) {
+    if (odd.untold && strstr(path, "boot_id")) return errno = ENOENT, -1;
+    if (odd.first && (flags & O_EXCL)) {
+        close(open(path, O_WRONLY | O_CREAT, 0666));
+        return errno = EPERM, -1;
+    }
+    return open(path, flags, 0666);
+}
+
+static ssize_t odd_write(int fd, const void *data, size_t size) {
+    return odd.full ? (errno = ENOSPC, -1) : write(fd, data, size);
+}
+
+static int odd_futimens(int fd, const struct timespec times[2]) {
+    struct timespec client[2];
+    clock_gettime(CLOCK_REALTIME, &client[0]);
+    client[0].tv_sec += odd.ahead;
+    client[1] = client[0];
+    return futimens(fd, times || !odd.ahead ? times : client);
+}
+
+static int odd_fstat(int fd, struct stat *info) {
+    if (odd.removed && (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY) return errno = ESTALE, -1;
+    return fstat(fd, info);
+}
+
+#define open odd_open
+#define write odd_write
+#define futimens odd_futimens
+#define fstat odd_fstat
 #include "../examples/claims.h"
+#undef open
+#undef write
+#undef futimens
+#undef fstat
 #include <sys/wait.h>
 
 static long passed, failed;
@@ -128,6 +179,28 @@ int main(void) {
     }
     check(strcmp(claim_temporary(&mine, "x").s, claim_temporary(&theirs, "x").s) != 0, "two owners' temporary files");
     check(claim_owned(&none) && claim_renew(&none), "what needs no claim");
+
+    snprintf(line, sizeof line, "elsewhere/x/y %ld 1\n", (long)dead);
+    odd.ahead = 3600;
+    judged(3000, line, 50, 0, "by a machine whose clock is ahead, where times that are set are its own");
+    odd.full = 1;
+    check(claim_take(&mine, base(3001).s, 100) == -1 && errno == ENOSPC, "no room for a first claim");
+    odd.ahead = 0;
+    judged(3002, line, 50, 0, "where there is no room, a claim that is alive");
+    check(claim_take(&mine, base(2000).s, 100) == 0, "where there is no room, this process's own");
+    odd.full = 0;
+    odd.removed = 1;
+    judged(3003, line, 200, 0, "while the file that asks for the time is removed");
+    odd.removed = 0;
+    odd.first = 1;
+    check(claim_take(&mine, base(3004).s, 100) == 0, "another was first, and the error is EPERM");
+    odd.first = 0;
+    odd.untold = 1;
+    here = claim_host();
+    snprintf(line, sizeof line, "%s %ld 1\n", here.s, (long)dead);
+    judged(3005, line, 50, 0, "a process that is not here, maybe of another machine of this name");
+    judged(3006, line, 200, 1, "the same, without a sign of life");
+    odd.untold = 0;
 
     /* Files that fail. */
     memset(long_base.s, 'x', sizeof long_base.s - 1);
