@@ -119,7 +119,7 @@ static const struct lab_variable { const char *name, *missing, *text; } lab_vari
     {"WORK", NULL, "train: only trains, judges and fine-tunes, together with whoever else works on the same OUT;\n"
                    "plan: only says what there is to do, in lines of \"plan\", a name and seconds"},
     {"STALE", "120", "1 to 1000000: seconds without a sign of life after which a worker on another machine counts as\n"
-                     "dead"},
+                     "dead; the same for all, and more than a shared folder's clients remember times (NFS 60, sshfs 20)"},
 };
 
 typedef struct lab_path { char s[640]; } lab_path;
@@ -301,6 +301,13 @@ static uint64_t lab_hash(uint64_t hash, const void *data, size_t size) {
 
 static uint64_t lab_hash_text(uint64_t hash, const char *text) { return lab_hash(hash, text, strlen(text) + 1); }
 
+/* To wait by, where macOS has but the one that may be set back. */
+#ifdef __APPLE__
+#define LAB_CLOCK CLOCK_REALTIME
+#else
+#define LAB_CLOCK CLOCK_MONOTONIC
+#endif
+
 static double lab_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -448,6 +455,7 @@ static lab_state *lab_open(const char *program, const char *question, int argc, 
     const char *stale = lab_env("STALE");
     char *end, *stale_end;
     long n = strtol(threads, &end, 10), seconds = strtol(stale, &stale_end, 10);
+    pthread_condattr_t waits;
 
     if (argc > 1) {
         int help = strcmp(argv[1], "--help") == 0;
@@ -461,7 +469,12 @@ static lab_state *lab_open(const char *program, const char *question, int argc, 
     lab->terminal = isatty(2);
     lab->said = lab->start;
     pthread_mutex_init(&lab->mutex, NULL);
-    pthread_cond_init(&lab->changed, NULL);
+    pthread_condattr_init(&waits);
+#ifndef __APPLE__
+    pthread_condattr_setclock(&waits, LAB_CLOCK);
+#endif
+    pthread_cond_init(&lab->changed, &waits);
+    pthread_condattr_destroy(&waits);
     lab->data = lab_env("DATA");
     lab->out = lab_env("OUT");
     for (size_t i = 0; i < sizeof lab_scales / sizeof *lab_scales; i++)
@@ -1041,14 +1054,17 @@ static int lab_points_until(const lab_state *lab, int64_t step) {
     return (int)ATVI_MIN(n, LAB_MAX_POINTS);
 }
 
-/* What owners that died left half written. */
-static void lab_remove_temporaries(const lab_path *dir) {
+/* What earlier owners that died left half written, and asking the time. No later owner's: this one may have slept. */
+static void lab_remove_temporaries(const lab_path *dir, const claim *own) {
     DIR *d = opendir(dir->s);
     struct dirent *entry;
     if (!d) lab_die("%s: cannot be read: %s", dir->s, strerror(errno));
     while ((entry = readdir(d)) != NULL) {
-        const char *dot = strrchr(entry->d_name, '.');
-        if (dot && strcmp(dot, ".tmp") == 0) remove(lab_pathf("%s/%s", dir->s, entry->d_name).s);
+        const char *name = entry->d_name, *dot = strrchr(name, '.');
+        int left = strncmp(name, "claim.", 6) == 0;
+        if (!dot || strcmp(dot, ".tmp") != 0) continue;
+        while (dot > name && dot[-1] != '.') dot--;         /* to the mark */
+        if (left || atoi(dot) < own->generation) remove(lab_pathf("%s/%s", dir->s, name).s);
     }
     closedir(d);
 }
@@ -1075,7 +1091,7 @@ static void lab_train(lab_worker *worker, lab_item *item) {
     double start = lab_now();
     lab_path line;
 
-    lab_remove_temporaries(&run->dir);
+    lab_remove_temporaries(&run->dir, own);
     lab_check(ctx, atv_model_create(ctx, &row->config, &model));
     atv_model_init(model, (uint64_t)run->seed);
     lab_check(ctx, atv_trainer_create(model, &recipe, &t.trainer));
@@ -1242,10 +1258,13 @@ static lab_path lab_claim_base(const lab_state *lab, const lab_item *item) {
 }
 
 /* Until something changes in this process, or the seconds are over; the mutex is locked. */
-static void lab_wait(lab_state *lab, int seconds) {
+static void lab_wait(lab_state *lab, double seconds) {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += seconds;
+    long nanoseconds;
+    clock_gettime(LAB_CLOCK, &until);
+    nanoseconds = until.tv_nsec + (long)(1e9 * (seconds - floor(seconds)));
+    until.tv_sec += (time_t)floor(seconds) + nanoseconds / 1000000000;
+    until.tv_nsec = nanoseconds % 1000000000;
     pthread_cond_timedwait(&lab->changed, &lab->mutex, &until);
 }
 
@@ -1304,7 +1323,7 @@ static void *lab_work(void *user) {
 static void lab_keep_claims(lab_state *lab) {
     pthread_mutex_lock(&lab->mutex);
     while (lab->n_at_work > 0) {
-        lab_wait(lab, lab->stale / 6 + 1);
+        lab_wait(lab, lab->stale / 6.0);
         for (int i = 0; i < lab->n_workers; i++) {
             lab_worker *w = &lab->workers[i];
             w->lost = w->lost || !claim_renew(&w->own);

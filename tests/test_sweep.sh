@@ -73,6 +73,19 @@ for name in parity.train.json parity.train.jsonl; do
     rm "$t/half/$name"
 done
 
+# ---- what the owners before and after left: only a sleeper meets the latter
+
+cp -r "$t/alone" "$t/left"
+dir=$(dirname "$(find "$t/left/runs" -name result.json | sort | head -n 1)")
+rm "$dir/result.json"
+touch "$dir/result.json.1.tmp" "$dir/result.json.3.tmp" "$dir/claim.12345678.9.tmp"
+worker left 120 left.log
+wait $!
+result $? "beside what others left: $(tail -n 1 "$t/left.log")"
+[ "$(find "$dir" -name '*.tmp')" = "$dir/result.json.3.tmp" ]
+result $? "temporary files: $(find "$dir" -name '*.tmp') of generation 3 and no other should be left to 2"
+held "left by others" left $((pieces + 1))
+
 # ---- killed
 
 done=0
