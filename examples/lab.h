@@ -1003,7 +1003,6 @@ typedef struct lab_training {
     atv_trainer *trainer;
     double loss_sum;                /* of the steps since the last point */
     int64_t loss_tokens, tokens_seen;
-    atv_result result;
 } lab_training;
 
 static int lab_on_step(void *user, const atv_step *step) {
@@ -1017,10 +1016,10 @@ static int lab_on_step(void *user, const atv_step *step) {
     if (step->step % lab->scale->every == 0 || step->step == lab->steps) {
         atv_data data = lab->valid;
         atv_loss valid;
+        atv_result result;
         lab_point p;
         data.n_docs = ATVI_MIN(data.n_docs, lab->scale->n_curve);
-        t->result = atv_evaluate(atv_trainer_work(t->trainer), &data, &valid);
-        if (t->result != ATV_OK) return 1;
+        lab_check(t->worker->ctx, atv_evaluate(atv_trainer_work(t->trainer), &data, &valid));
         p.step = (long)step->step;
         p.tokens = (long)step->tokens_seen;
         p.train_loss = t->loss_sum / (double)t->loss_tokens;
@@ -1029,8 +1028,11 @@ static int lab_on_step(void *user, const atv_step *step) {
         t->loss_sum = 0;
         t->loss_tokens = 0;
         if (!lab_write_curve(&t->worker->own, run)) return 1;         /* first: no checkpoint is without its points */
-        t->result = atv_trainer_save(t->trainer, lab_checkpoint(run).s);
-        if (t->result != ATV_OK) return 1;
+        result = atv_trainer_save(t->trainer, lab_checkpoint(run).s);
+        if (result != ATV_OK) {
+            if (claim_owned(&t->worker->own)) lab_check(t->worker->ctx, result);
+            return 1;
+        }
     }
     pthread_mutex_lock(&lab->mutex);
     lost = t->worker->lost;
@@ -1124,10 +1126,7 @@ static void lab_train(lab_worker *worker, lab_item *item) {
     t.item = item;
     t.run = run;
     t.tokens_seen = run->n_points ? run->points[run->n_points - 1].tokens : 0;
-    if (from < lab->steps) {
-        result = atv_trainer_run(t.trainer, &lab->train, lab->steps - from, lab_on_step, &t);
-        if (t.result != ATV_OK) result = t.result;
-    }
+    if (from < lab->steps) result = atv_trainer_run(t.trainer, &lab->train, lab->steps - from, lab_on_step, &t);
 
     if (result == ATV_OK) {
         lab_check(ctx, atv_evaluate(work, &lab->valid, &loss));

@@ -86,6 +86,12 @@ result $? "beside what others left: $(tail -n 1 "$t/left.log")"
 result $? "temporary files: $(find "$dir" -name '*.tmp') of generation 3 and no other should be left to 2"
 held "left by others" left $((pieces + 1))
 
+# ---- no room
+
+(trap '' XFSZ; ulimit -f 200; worker full 120 full.log; wait $!)
+tail -n 1 "$t/full.log" | grep -q 'trainer.safetensors: cannot be written'
+result $? "no room for a checkpoint: $(tail -n 1 "$t/full.log")"
+
 # ---- killed
 
 done=0
