@@ -8,7 +8,7 @@
        default:                            the files fail: errno
        }
 
-   Whoever is first makes the file BASE.1, which O_EXCL lets only one do (on NFS too, from version 3 on), and writes to it now
+   Whoever is first makes the file BASE.1, which O_EXCL lets only one do (on NFS too, since version 3), and writes to it now
    and then until the work is done. When it has died, another takes the work over with BASE.2, and so on: the highest number
    has the work, and as none is ever removed, no number can be had twice. Dead is whose process is gone, where it ran on this
    machine; else whose file is older than some time, compared with a file written now. Both times come from writing: a server
@@ -55,7 +55,7 @@ static claim_path claim_temporary(const claim *c, const char *path) {
 }
 
 /* The place where a process id means what it means here: machines may share a name, containers all but their numbering.
-   Ends in '/' where the system does not tell. */
+   Ends in '/' where the system does not tell. Machines resumed from one snapshot need other host names. */
 static claim_path claim_host(void) {
     claim_path p;
     char name[128] = "", boot[64] = "", numbering[64] = "";
