@@ -71,8 +71,9 @@
 
    DETERMINISM
        On one instruction set results are the same bits at any thread count, and any split of the work: items are numbered,
-       and an item's sum has one order. Instruction sets differ in the last bits. Random numbers depend on the seed alone;
-       initial weights, sampling and AdamW also use the C library's log, cos, exp and pow.
+       and an item's sum has one order; and they are the same from gcc and clang at any -O, without -march=native and
+       -ffast-math. Instruction sets differ in the last bits. Random numbers depend on the seed alone; initial weights,
+       sampling and AdamW also use the C library's log, cos, exp and pow.
 
    ERRORS
        Fallible functions return an atv_result, and leave their outputs as they were when it is not ATV_OK (buffers to be
@@ -1563,7 +1564,8 @@ typedef void (*atvi_tile_fn)(const atvi_tile *t);
 #if defined(ATVI_PASS)
 
 /* A vector V holds VN reals. Loads and stores need no alignment; the ..N forms touch only the first n (1..VN) elements.
-   V_MAX(a, b) and V_MIN(a, b) give b when either is NaN. V_POW2(n) is 2^n for whole n from -127 (which gives 0) to 127. */
+   V_MAX(a, b) and V_MIN(a, b) give b when either is NaN. A product that is added is a V_FMA: of V_ADD and V_MUL some
+   compilers make one and some do not, and bits would differ. V_POW2(n) is 2^n for whole n from -127 (which gives 0) to 127. */
 #define ATVI_SCALAR 1
 #define ATVI_AVX2   2
 #define ATVI_AVX512 3
@@ -1984,20 +1986,20 @@ static void ATVI_FN(norm)(int64_t n, const atv_real *x, const atv_real *w, const
 /* dx += gradient of one row: with y = (x - mean) rstd and g = dout w: rstd (g - mean(g) - y mean(g y)). */
 static void ATVI_FN(norm_back)(int64_t n, const atv_real *x, const atv_real *w, atv_real mean, atv_real rstd,
                                const atv_real *dout, atv_real *dx) {
-    V sum_g = V_SET(0), sum_gy = V_SET(0), vm = V_SET(mean), vr = V_SET(rstd), mg, mgy;
+    V sum_g = V_SET(0), sum_gy = V_SET(0), vm = V_SET(mean), vr = V_SET(rstd), minus_mg, minus_mgy;
 #define ATVI_BODY(LOAD, STORE) \
-        V g = V_MUL(LOAD(dout + i), LOAD(w + i)); \
+        V d = LOAD(dout + i), s = LOAD(w + i); \
         V y = V_MUL(V_SUB(LOAD(x + i), vm), vr); \
-        sum_g = V_ADD(sum_g, g); \
-        sum_gy = V_FMA(g, y, sum_gy);
+        sum_g = V_FMA(d, s, sum_g); \
+        sum_gy = V_FMA(V_MUL(d, s), y, sum_gy);
     ATVI_EACH(n, ATVI_BODY);
 #undef ATVI_BODY
-    mg = V_SET(V_SUM(sum_g) / (atv_real)n);
-    mgy = V_SET(V_SUM(sum_gy) / (atv_real)n);
+    minus_mg = V_SET(-V_SUM(sum_g) / (atv_real)n);
+    minus_mgy = V_SET(-V_SUM(sum_gy) / (atv_real)n);
 #define ATVI_BODY(LOAD, STORE) \
-        V g = V_MUL(LOAD(dout + i), LOAD(w + i)); \
+        V d = LOAD(dout + i), s = LOAD(w + i); \
         V y = V_MUL(V_SUB(LOAD(x + i), vm), vr); \
-        STORE(dx + i, V_FMA(vr, V_SUB(V_SUB(g, mg), V_MUL(y, mgy)), LOAD(dx + i)));
+        STORE(dx + i, V_FMA(vr, V_FMA(y, minus_mgy, V_FMA(d, s, minus_mg)), LOAD(dx + i)));
     ATVI_EACH(n, ATVI_BODY);
 #undef ATVI_BODY
 }

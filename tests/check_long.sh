@@ -1,5 +1,5 @@
 #!/bin/sh
-# The long checks, behind `make check-long`: sanitizers, other compilers and options, the header's tests with the user's own
+# The long checks, behind `make check-long`: sanitizers, other compilers and options, also their bits, the header's tests with the user's own
 # flags and on other processors (emulated), exp and GELU over all floats, valgrind, training over MPI, the report in a browser,
 # fuzzers, workers of a sweep that are killed, and the generated files made anew. What a machine lacks is said and left out.
 # PARTS="sanitize fuzz" runs only those; FUZZ_SECONDS=20.
@@ -53,6 +53,27 @@ fi
 if wanted options; then
     tests build/native "${CC:-cc} -O3 -march=native" test_attention test_grad test_decode
     tests build/plain "${CC:-cc} -O2 -DATV_NO_SIMD -DATV_NO_THREADS" test_attention test_model test_decode test_train
+    # the same bits from every compiler, standard and optimization
+    make -s build/attnvar
+    rm -rf build/bits
+    mkdir -p build/bits
+    cp build/attnvar build/bits/0
+    n=0
+    for how in "${CC:-cc} -O2" "${CC:-cc} -O3" "${CC:-cc} -Os" "clang -O2"; do
+        has "${how%% *}" || { skip "the bits of $how: not installed"; continue; }
+        n=$((n + 1))
+        $how -o build/bits/$n tools/attnvar.c -lm -lpthread
+        for isa in scalar avx2 avx512 neon; do
+            for i in 0 $n; do
+                [ -d build/bits/$i.$isa ] || build/bits/$i train --data tests/golden/tokenizer/text.txt --steps 20 --hidden 48 \
+                    --heads 4 --vocab 300 --variant gqa --group-proportion .75 --batch 4 --isa $isa --out build/bits/$i.$isa \
+                    > build/bits/log 2>&1
+            done
+            grep -q 'is not what this machine has' build/bits/log && continue
+            cmp build/bits/0.$isa/model.safetensors build/bits/$n.$isa/model.safetensors
+            result $? "the bits of $how, $isa"
+        done
+    done
 fi
 
 if wanted flags; then
