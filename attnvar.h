@@ -71,9 +71,9 @@
 
    DETERMINISM
        On one instruction set results are the same bits at any thread count, and any split of the work: items are numbered,
-       and an item's sum has one order; and they are the same from gcc and clang at any -O, without -march=native and
-       -ffast-math. Instruction sets differ in the last bits. Random numbers depend on the seed alone; initial weights,
-       sampling and AdamW also use the C library's log, cos, exp and pow.
+       and an item's sum has one order. On x86-64 they are also the same from gcc and clang at any -O, without -ffast-math
+       and options that add instruction sets (-march=native). Instruction sets differ in the last bits. Random numbers
+       depend on the seed alone; initial weights, sampling and AdamW also use the C library's log, cos, exp and pow.
 
    ERRORS
        Fallible functions return an atv_result, and leave their outputs as they were when it is not ATV_OK (buffers to be
@@ -162,7 +162,8 @@ typedef enum atv_isa {
 typedef enum atv_log_level { ATV_LOG_INFO, ATV_LOG_WARNING } atv_log_level;
 
 /* How files are reached. NULL members fall back to stdio (with ATV_NO_STDIO to an error). All return 0 on success.
-   A file under `create` is written in order, made durable by close(flush=1), then renamed over its target. */
+   A file under `create` is written in order, made durable by close(flush=1), then renamed over its target. Where one that
+   fails leaves an errno, the error tells its text. */
 typedef struct atv_io {
     void *user;
     int (*map)(void *user, const char *path, const void **data, size_t *size);    /* the whole file, read-only */
@@ -460,7 +461,8 @@ ATVDEF const char *atv_model_label(const atv_model *model, int label);
 
 /* How a classifier's examples are made into documents, for atv_task_desc: max_length, above 0, and wrap, 0 or 1. In its
    config.json that is task_specific_params, text-classification: max_length and add_special_tokens, as transformers calls a
-   tokenizer's arguments. Nothing here follows it by itself. Where it is not known, max_length is 0, wrap -1. */
+   tokenizer's arguments. Nothing here follows it by itself. Where it is not known, as in a new classifier, max_length is 0,
+   wrap -1. Other values, and a language model, are ATV_ERR_ARGUMENT. */
 ATVDEF atv_result atv_model_set_task(atv_model *model, int max_length, int wrap);
 ATVDEF void atv_model_task(const atv_model *model, int *max_length, int *wrap);
 
@@ -1320,7 +1322,10 @@ static atv_result atvi_out_close(atvi_out *out, int keep) {
     const atv_io *io = &out->ctx->desc.io;
     errno = 0;
     atvi_out_result(out, io->close(io->user, out->file, keep && !out->failed));
-    if (keep && !out->failed) atvi_out_result(out, io->rename(io->user, out->temporary, out->path));
+    if (keep && !out->failed) {
+        errno = 0;
+        atvi_out_result(out, io->rename(io->user, out->temporary, out->path));
+    }
     if (!keep || out->failed) io->remove(io->user, out->temporary);
     atvi_free(out->ctx, out->temporary);
     return out->failed && keep ? atvi_out_error(out) : ATV_OK;
@@ -1564,8 +1569,8 @@ typedef void (*atvi_tile_fn)(const atvi_tile *t);
 #if defined(ATVI_PASS)
 
 /* A vector V holds VN reals. Loads and stores need no alignment; the ..N forms touch only the first n (1..VN) elements.
-   V_MAX(a, b) and V_MIN(a, b) give b when either is NaN. A product that is added is a V_FMA: of V_ADD and V_MUL some
-   compilers make one and some do not, and bits would differ. V_POW2(n) is 2^n for whole n from -127 (which gives 0) to 127. */
+   V_MAX(a, b) and V_MIN(a, b) give b when either is NaN. V_POW2(n) is 2^n for whole n from -127 (which gives 0) to 127.
+   What is added to a product is V_FMA's: of V_ADD and V_MUL some compilers make one and some do not. */
 #define ATVI_SCALAR 1
 #define ATVI_AVX2   2
 #define ATVI_AVX512 3
@@ -6716,7 +6721,7 @@ static const char *const atvi_cfg_ours[] = {
     "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "torch_dtype", "dtype"
 };
 
-/* Of a classifier: written anew, but for the names of its labels. */
+/* Of a classifier: written anew, but for the names of its labels and what other tasks say. */
 static const char *const atvi_cfg_labels[] = {
     "architectures", "id2label", "label2id", "num_labels", "problem_type", "task_specific_params"
 };
@@ -10024,7 +10029,7 @@ static atv_result atvi_task_read(atvi_task_reader *r, const char *jsonl, size_t 
         ATVI_TRY(result);
     }
     if (r->task->data.n_docs == 0)
-        return atvi_fail(r->task->ctx, ATV_ERR_FORMAT, "no examples: %s", size > 0 ? "all lines are blank" : "it is empty");
+        return atvi_fail(r->task->ctx, ATV_ERR_FORMAT, "no examples: %s", size > 0 ? "blank lines alone" : "it is empty");
     return atvi_task_finish(r);
 }
 

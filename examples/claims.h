@@ -125,7 +125,7 @@ static int claim_is_alive(const claim *c, int stale) {
     bad = !claim_stamp(fd) || fstat(fd, &now) != 0 ? errno : 0;
     close(fd);
     unlink(clock.s);
-    if (bad == ESTALE) return 1;                            /* a new owner has tidied up */
+    if (bad == ESTALE || bad == ENOENT) return 1;                            /* a new owner has tidied up */
     errno = bad;
     return bad ? -1 : now.st_mtime - info.st_mtime <= stale;
 }

@@ -402,11 +402,16 @@ static int lab_io_remove(void *user, const char *path) {
 /* The text is freed. 0: the claim is lost, and nothing was written. */
 static int lab_write(claim *own, const char *path, lab_text *text) {
     void *file;
-    int bad = lab_io_create(own, path, &file);
-    if (!bad) bad = lab_io_write(own, file, text->data, text->size) | lab_io_close(own, file, 1);
+    int bad = lab_io_create(own, path, &file), code = errno;
+    if (!bad) {
+        bad = lab_io_write(own, file, text->data, text->size);
+        code = errno;
+        if (lab_io_close(own, file, !bad) && !bad) { bad = 1; code = errno; }
+    }
+    if (!bad && lab_io_rename(own, path, path)) { bad = 1; code = errno; }
     free(text->data);
-    if (!bad && lab_io_rename(own, path, path) == 0) return 1;
-    if (claim_owned(own)) lab_die("%s: cannot be written: %s", path, strerror(errno));
+    if (!bad) return 1;
+    if (claim_owned(own)) lab_die("%s: cannot be written: %s", path, strerror(code));
     lab_io_remove(own, path);
     return 0;
 }
@@ -711,13 +716,14 @@ static void lab_open_task(lab_state *lab, const char *dir, lab_task *task) {
                          how.min_improvement);
     task->hash = lab_hash_text(LAB_HASH, settings.s);
     for (int i = 0; i < 2; i++) {
-        const char *path = (paths[i] = lab_task_path(dir, task->name, parts[i])).s;
+        const char *path = paths[i].s;
         lab_text text;
+        paths[i] = lab_task_path(dir, task->name, parts[i]);
         if (!lab_read(path, 0, &text)) lab_die("%s: cannot be read: %s", path, strerror(errno));
         if (i == 1) desc.labels = atv_task_labels(task->train, &desc.n_labels);
         if (atv_task_from_memory(lab->tokenizer, text.data, text.size, &desc, i ? &task->valid : &task->train) != ATV_OK)
             lab_die("%s: %s", path, atv_last_error(lab->ctx));
-        labels = atv_task_labels(i ? task->valid : task->train, &n_labels);
+        labels = atv_task_labels(task->train, &n_labels);
         if (n_labels < 2) lab_die("%s: all labels are %s", path, n_labels ? labels[0] : "unknown");
         task->hash = lab_hash(task->hash, text.data, text.size);
         free(text.data);
@@ -1056,22 +1062,44 @@ static int lab_points_until(const lab_state *lab, int64_t step) {
     return (int)ATVI_MIN(n, LAB_MAX_POINTS);
 }
 
-/* What earlier owners that died left half written, and asking the time. No later owner's: this one may have slept. */
-static void lab_remove_temporaries(const lab_path *dir, const claim *own) {
+/* Of the claim files' names. */
+static lab_path lab_claim_base(const lab_state *lab, const lab_item *item) {
+    lab_path p = item->task == LAB_TRAINING ? lab_pathf("%s/claim", item->run->dir.s) : lab_item_result(lab, item);
+    if (item->task != LAB_TRAINING) strcpy(strrchr(p.s, '.'), ".claim");
+    return p;
+}
+
+/* What earlier owners of an item that died left half written, and asking the time. No later owner's: this one may have
+   slept. */
+static void lab_remove_temporaries(const lab_state *lab, const lab_item *item, const claim *own) {
+    const lab_path *dir = &item->run->dir;
+    lab_path base = lab_claim_base(lab, item);
+    const char *clock = strrchr(base.s, '/') + 1;           /* "claim", or "pairs-HASH.claim" beside pairs-HASH.json */
+    size_t n = strlen(clock), of = n - strlen("claim");
     DIR *d = opendir(dir->s);
     struct dirent *entry;
     if (!d) lab_die("%s: cannot be read: %s", dir->s, strerror(errno));
     while ((entry = readdir(d)) != NULL) {
         const char *name = entry->d_name, *dot = strrchr(name, '.');
-        int left = strncmp(name, "claim.", 6) == 0;
+        int left = strncmp(name, clock, n) == 0 && name[n] == '.';
         if (!dot || strcmp(dot, ".tmp") != 0) continue;
         while (dot > name && dot[-1] != '.') dot--;         /* to the mark */
-        if (left || atoi(dot) < own->generation) remove(lab_pathf("%s/%s", dir->s, name).s);
+        if (left || (strncmp(name, clock, of) == 0 && atoi(dot) < own->generation))
+            remove(lab_pathf("%s/%s", dir->s, name).s);
     }
     closedir(d);
 }
 
-/* Trains and judges a model, until all is written or the claim is lost; a failure that is no such loss ends the program. */
+static void lab_lost(lab_worker *worker, const lab_item *item) {
+    lab_state *lab = worker->lab;
+    pthread_mutex_lock(&lab->mutex);
+    lab_say(lab, lab_pathf("  %-18s seed %d   %s has it now: this process slept too long", item->row->label, item->run->seed,
+                           claim_file(&worker->own, worker->own.generation + 1).s).s, 1);
+    pthread_mutex_unlock(&lab->mutex);
+}
+
+/* Trains a model and measures its held-out loss, until all is written or the claim is lost; a failure that is no such loss
+   ends the program. */
 static void lab_train(lab_worker *worker, lab_item *item) {
     lab_state *lab = worker->lab;
     const lab_row *row = item->row;
@@ -1093,7 +1121,6 @@ static void lab_train(lab_worker *worker, lab_item *item) {
     double start = lab_now();
     lab_path line;
 
-    lab_remove_temporaries(&run->dir, own);
     lab_check(ctx, atv_model_create(ctx, &row->config, &model));
     atv_model_init(model, (uint64_t)run->seed);
     lab_check(ctx, atv_trainer_create(model, &recipe, &t.trainer));
@@ -1145,12 +1172,13 @@ static void lab_train(lab_worker *worker, lab_item *item) {
     atv_trainer_destroy(t.trainer);
     atv_model_destroy(model);
 
+    if (!written) {
+        lab_lost(worker, item);
+        return;
+    }
     pthread_mutex_lock(&lab->mutex);
-    line = lab_pathf("  %-18s seed %d   ", row->label, run->seed);
-    if (!written) line = lab_pathf("%s%s has it now: this process slept too long", line.s,
-                                   claim_file(own, own->generation + 1).s);
-    else line = lab_pathf("%sloss %.4f", line.s, run->loss);
-    line = lab_pathf("%s   %s", line.s, lab_duration(lab_now() - start).s);
+    line = lab_pathf("  %-18s seed %d   loss %.4f   %s", row->label, run->seed, run->loss,
+                     lab_duration(lab_now() - start).s);
     if (from) line = lab_pathf("%s, from step %ld on", line.s, (long)from);
     lab_say(lab, line.s, 1);
     pthread_mutex_unlock(&lab->mutex);
@@ -1160,7 +1188,10 @@ static void lab_train(lab_worker *worker, lab_item *item) {
 static void lab_answer(lab_worker *worker, lab_item *item, lab_text *text, const char *line, double start) {
     lab_state *lab = worker->lab;
     lab_print(text, "  \"isa\": \"%s\"\n}\n", lab->isa);
-    if (!lab_write(&worker->own, lab_item_result(lab, item).s, text)) return;
+    if (!lab_write(&worker->own, lab_item_result(lab, item).s, text)) {
+        lab_lost(worker, item);
+        return;
+    }
     pthread_mutex_lock(&lab->mutex);
     lab->steps_done += item->steps;
     item->steps = 0;
@@ -1249,13 +1280,6 @@ static int lab_is_done(lab_state *lab, lab_item *item) {
     return done;
 }
 
-/* Of the claim files' names. */
-static lab_path lab_claim_base(const lab_state *lab, const lab_item *item) {
-    lab_path p = item->task == LAB_TRAINING ? lab_pathf("%s/claim", item->run->dir.s) : lab_item_result(lab, item);
-    if (item->task != LAB_TRAINING) strcpy(strrchr(p.s, '.'), ".claim");
-    return p;
-}
-
 /* Until something changes in this process, or the seconds are over; the mutex is locked. */
 static void lab_wait(lab_state *lab, double seconds) {
     struct timespec until;
@@ -1301,6 +1325,7 @@ static void *lab_work(void *user) {
             worker->lost = 0;
             pthread_mutex_unlock(&lab->mutex);
             if (!lab_is_done(lab, item)) {                  /* it may be since we looked */
+                lab_remove_temporaries(lab, item, &worker->own);
                 if (item->task == LAB_TRAINING) lab_train(worker, item);
                 else if (item->task == LAB_PAIRS) lab_judge(worker, item);
                 else lab_tune(worker, item);

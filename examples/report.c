@@ -1193,7 +1193,8 @@ static int heading(FILE *f, int i, const question *q) {
 /* Settings under the names that people know them by. */
 static const char *setting_name(const char *key) {
     static const char *const names[][2] = {
-        { "isa", "instruction set" }, { "V", "vocabulary (V)" }, { "C", "hidden size (C)" },
+        { "isa", "instruction set" }, { "results_isa", "instruction set of the results" },
+        { "V", "vocabulary (V)" }, { "C", "hidden size (C)" },
         { "T", "context (T)" }, { "L", "layers (L)" }, { "W", "local window (W)" }, { "ffn_base", "FFN width of MHA" },
         { "batch", "documents per step" }, { "pairs", "minimal pairs" },
         { "lr", "learning rate" }, { "tokens", "training tokens" }, { "held_out_documents", "held-out documents" },

@@ -27,8 +27,8 @@ static int print_token(void *user, int prompt, int32_t token, float logprob) {
 int main(int argc, char **argv) {
     static char text[STORIES * 1024], *rest = "";
     static int32_t ids[STORIES * CONTEXT], batch_ids[BATCH * CONTEXT];
-    static int start[STORIES + 1], length[STORIES];
-    int steps = argc > 1 ? (int)strtol(argv[1], &rest, 10) : 400, before, after;
+    static int start[STORIES + 1], length[STORIES], before, after;
+    long steps = argc > 1 ? strtol(argv[1], &rest, 10) : 400;
     size_t end[STORIES + 1] = { 0 };
     if (argc > 2 || *rest || steps < 1 || steps > 1000000) die("its argument is a number of steps, 1 to 1000000");
     check(atv_ctx_create(NULL, &ctx));
@@ -62,7 +62,7 @@ int main(int argc, char **argv) {
            config.num_key_value_heads, config.num_heads, config.intermediate_size);
 
     atv_trainer_desc recipe = { .has_learning_rate = 1, .learning_rate = 5e-3, .schedule = ATV_SCHEDULE_COSINE,
-                                .warmup_steps = steps / 10, .total_steps = steps, .max_grad_norm = 1, .batch = BATCH };
+                                .warmup_steps = (int)steps / 10, .total_steps = steps, .max_grad_norm = 1, .batch = BATCH };
     atv_trainer *trainer;
     check(atv_trainer_create(model, &recipe, &trainer));
 

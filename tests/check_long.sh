@@ -1,7 +1,8 @@
 #!/bin/sh
-# The long checks, behind `make check-long`: sanitizers, other compilers and options, also their bits, the header's tests with the user's own
-# flags and on other processors (emulated), exp and GELU over all floats, valgrind, training over MPI, the report in a browser,
-# fuzzers, workers of a sweep that are killed, and the generated files made anew. What a machine lacks is said and left out.
+# The long checks, behind `make check-long`: sanitizers, other compilers and options and their bits, the header's tests with
+# the user's own flags and on other processors (emulated), exp and GELU over all floats, valgrind, training over MPI, the report
+# in a browser, fuzzers, workers of a sweep that are killed, and the generated files made anew. What a machine lacks is said and
+# left out.
 # PARTS="sanitize fuzz" runs only those; FUZZ_SECONDS=20.
 LC_ALL=C
 export LC_ALL

@@ -4,6 +4,7 @@
 # Run from the top of the repository. FULL=1: every compiler with every switch, optimised; else most are only read.
 LC_ALL=C
 export LC_ALL
+unset MAKEFLAGS MFLAGS MAKELEVEL                            # the make that runs this is not asked
 top=$(pwd)
 t=$(mktemp -d)
 trap 'rm -rf "$t"' EXIT
@@ -148,7 +149,7 @@ for p in groups heatmaps report; do says 0 "usage: $p [" build/$p --help; done
 says 1 "--sentence: no option" build/heatmaps --sentence
 says 1 "--three is neither H/G nor a map" build/groups --three
 says 2 "'--out'" build/report --out
-for steps in abc 3x -3 0; do says 1 "a number of steps, 1 to 1000000" build/train_loop $steps; done
+for steps in abc 3x -3 0 4294967297; do says 1 "a number of steps, 1 to 1000000" build/train_loop $steps; done
 [ "$(wc -l < examples/train_loop.c)" -lt 100 ] && [ "$(wc -l < examples/train_mpi.c)" -lt 120 ]
 result $? "train_loop.c has not under 100 lines, or train_mpi.c not under 120"
 for jobs in 0 abc -1 1.5 4x; do

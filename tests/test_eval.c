@@ -393,7 +393,7 @@ static void test_bad_tasks(void) {
 #define A1 "{\"sentence\": \"a\", \"label\": 1}"
     static const struct { const char *text, *error; atv_result code; int given, max_length, wrap; } bad[] = {
         {"", "no examples: it is empty", ATV_ERR_FORMAT, 0, 0, 0},
-        {" \n\r\n", "no examples: all lines are blank", ATV_ERR_FORMAT, 0, 0, 0},
+        {" \n\r\n", "no examples: blank lines alone", ATV_ERR_FORMAT, 0, 0, 0},
         {"[]", "line 1: an array begins here, but each line is to be one object", ATV_ERR_FORMAT, 0, 0, 0},
         {"\n [\n" A1 "\n]", "line 2: an array begins here", ATV_ERR_FORMAT, 0, 0, 0},
         {A1 ",\n" A1, "line 1 column 30: more text after the value; each line", ATV_ERR_FORMAT, 0, 0, 0},

@@ -42,6 +42,7 @@ held() {
     result $? "$1: not $pieces results of $runs runs"
     n=0
     for claim in "$t/$2"/runs/*/*claim.*; do
+        case $claim in *.tmp) continue ;; esac              # who was killed was asking the time
         n=$((n + 1))
         [ "$(wc -l < "$claim")" -eq 1 ]
         result $? "$1: $claim was had by more than one: $(cat "$claim")"
@@ -79,18 +80,25 @@ cp -r "$t/alone" "$t/left"
 dir=$(dirname "$(find "$t/left/runs" -name result.json | sort | head -n 1)")
 rm "$dir/result.json"
 touch "$dir/result.json.1.tmp" "$dir/result.json.3.tmp" "$dir/claim.12345678.9.tmp"
+judged=$(find "$t/left/runs" -name 'pairs-*.json' | sort | tail -n 1)
+rm "$judged"
+touch "$judged.1.tmp" "$judged.3.tmp" "${judged%.json}.claim.12345678.9.tmp"
 worker left 120 left.log
 wait $!
 result $? "beside what others left: $(tail -n 1 "$t/left.log")"
-[ "$(find "$dir" -name '*.tmp')" = "$dir/result.json.3.tmp" ]
-result $? "temporary files: $(find "$dir" -name '*.tmp') of generation 3 and no other should be left to 2"
-held "left by others" left $((pieces + 1))
+[ "$(find "$t/left/runs" -name '*.tmp' | sort)" = "$(printf '%s\n' "$dir/result.json.3.tmp" "$judged.3.tmp" | sort)" ]
+result $? "temporary files: $(find "$t/left/runs" -name '*.tmp') of generation 3 and no other should be left to 2"
+held "left by others" left $((pieces + 2))
 
 # ---- no room
 
 (trap '' XFSZ; ulimit -f 200; worker full 120 full.log; wait $!)
-tail -n 1 "$t/full.log" | grep -q 'trainer.safetensors: cannot be written'
+tail -n 1 "$t/full.log" | grep -q 'trainer.safetensors: cannot be written: File too large'
 result $? "no room for a checkpoint: $(tail -n 1 "$t/full.log")"
+(trap '' XFSZ; ulimit -f 1; OUT=$t/full WORK=train SCALE=smoke DATA='' PAIRS='' GLUE='' TOKENIZER='' "$bin" 2>&1) |
+    tail -n 1 > "$t/full.log"
+grep -q 'settings.json: cannot be written: File too large' "$t/full.log"
+result $? "no room for settings: $(cat "$t/full.log")"
 
 # ---- killed
 
@@ -116,13 +124,19 @@ held "killed $done times" killed $((pieces + done))
 
 # ---- suspended until its run is another's
 
-worker slept 1 slept.1.log
-sleeper=$!
-for i in $(seq 600); do
-    [ -n "$(find "$t/slept/runs" -name trainer.safetensors 2> /dev/null)" ] && break
-    sleep 0.1
+for try in 1 2 3 4 5; do                                     # until it is stopped between its first checkpoint and its end
+    rm -rf "$t/slept"
+    worker slept 1 slept.1.log
+    sleeper=$!
+    for i in $(seq 600); do
+        [ -n "$(find "$t/slept/runs" -name trainer.safetensors 2> /dev/null)" ] && break
+        sleep 0.1
+    done
+    kill -STOP $sleeper
+    [ -n "$(find "$t/slept/runs" -name trainer.safetensors)" ] && break
+    kill -CONT $sleeper
+    wait $sleeper
 done
-kill -STOP $sleeper
 worker slept 1 slept.2.log
 other=$!
 for i in $(seq 3000); do

@@ -455,7 +455,7 @@ static atv_tokenizer *load_tokenizer(const char *dir) {
     return tokenizer;
 }
 
-/* Special tokens do not come from text: a [PAD] that the model never got does no harm. */
+/* A special token beyond the model's, such as a [PAD], does no harm until a text has it. */
 static void check_fits(const atv_tokenizer *tokenizer, const char *tokenizer_dir, const atv_model *model, const char *dir) {
     int all = atv_tokenizer_vocab_size(tokenizer), n = all, vocab_size = atv_model_config(model)->vocab_size;
     while (n > vocab_size && atv_tokenizer_is_special(tokenizer, n - 1)) n--;
@@ -688,8 +688,8 @@ static atv_tokenizer *train_tokenizer(const char *text, size_t size, int vocab_s
     desc.vocab_size = vocab_size;
     check(atv_tokenizer_train(ctx, &desc, j.data, j.size, &tokenizer));
     if (atv_tokenizer_vocab_size(tokenizer) < desc.vocab_size)
-        fprintf(stderr, "%s: note: --vocab=%d, but no pair comes twice any more after %d entries\n", program, desc.vocab_size,
-                atv_tokenizer_vocab_size(tokenizer));
+        fprintf(stderr, "%s: note: --vocab=%d, but no pair comes twice any more after %d entries\n", program,
+                desc.vocab_size, atv_tokenizer_vocab_size(tokenizer));
     free(j.data);
     return tokenizer;
 }
@@ -1188,7 +1188,7 @@ static void eval_pairs(const args *a, atv_model *model, atv_tokenizer *tokenizer
         outcome = atv_eval_pairs(work, tokenizer, text, first_lines(text, size, whole(a, "limit")), &desc, &result);
         free(text);
         if (outcome != ATV_OK) die("%s: %s", files[i], atv_last_error(ctx));
-        if (result.pairs == 0) die("%s: holds no pair: %s", files[i], size > 0 ? "all lines are blank" : "it is empty");
+        if (result.pairs == 0) die("%s: holds no pair: %s", files[i], size > 0 ? "blank lines alone" : "it is empty");
         mean += (double)result.correct / (double)result.pairs / (double)n;
         all.pairs += result.pairs;
         all.correct += result.correct;
@@ -1813,7 +1813,8 @@ static const option generate_options[] = {
 static const option eval_options[] = {
     {"text", WORDS, "FILE", NULL, 0, 0, "mean loss of a text's documents"},
     {"context", WHOLE, "N", NULL, 2, MANY, "cut documents to N tokens (default: the model's context)"},
-    {"pairs", WORDS, "PATH", NULL, 0, 0, "minimal pairs as JSON lines, counted by file, linguistics_term and UID; of a directory all .json and .jsonl"},
+    {"pairs", WORDS, "PATH", NULL, 0, 0,
+     "minimal pairs as JSON lines, counted by file, linguistics_term and UID; of a directory all .json and .jsonl"},
     {"start-token", WORDS, "TOKEN", NULL, 0, 0, "before each sentence, as text or id (default: the end token)"},
     {"no-space", FLAG, NULL, NULL, 0, 0, "no space before each sentence"},
     {"limit", WHOLE, "N", "0", 0, MANY, "only the first N lines of each file of --pairs or --classify; 0: all"},
