@@ -1,7 +1,7 @@
 # make              build/attnvar, the command line, and build/examples
 # make test         builds and runs every test; the last line counts them
 # make reproduce    the four research questions, and their report (DATA=.. SCALE=smoke|default|full|paper PAIRS=.. GLUE=..
-#                   OUT=.. THREADS=..); JOBS=4: four processes train; WORK=train: only a worker, beside others on the same OUT
+#                   SEEDS=3 OUT=.. THREADS=..); JOBS=4: four processes train; WORK=train: only a worker, beside others on the same OUT
 # make bench        how near the library comes to this machine's limits, and out/bench.html; a minute
 # make check-long   sanitizers, clang, valgrind and fuzzers where there are any; minutes
 # make check-hf     models, files and tokenizers to and from Hugging Face's libraries, where PYTHON=.. has them
@@ -57,7 +57,7 @@ build/tests/%: tests/%.c $(wildcard tests/*.h) attnvar.h
 
 build/examples/train_mpi: CC = $(MPICC)
 build/tests/test_claims: examples/claims.h
-build/tests/test_lab: $(wildcard examples/*.h)
+build/tests/test_lab build/tests/test_stats: $(wildcard examples/*.h)
 build/tests/test_limits: examples/limits.h
 
 # These need no vectors, and compile in a third of the time without them.

@@ -147,7 +147,8 @@ static void csv_list(const csv *t, int row, const char *column, double *x, int *
     X(glue_sd) X(us_b16) X(us_b512) X(pub_ffn) X(pub_blimp) X(pub_glue) X(pub_us_b16) X(pub_us_b512) X(limit_us_b16) \
     X(limit_us_b512) X(limit_attention_us_b16) X(limit_attention_us_b512) X(limit_ratio_b16) X(limit_ratio_b512)
 
-typedef struct { double x[MAX_SEEDS]; int n; } list;
+/* What was measured n times: of one variant, or of several put together with coefficients whose squares add up to weight. */
+typedef struct { double x[MAX_SEEDS]; int n; double weight; stats_noise noise; } list;
 
 typedef struct {
     const char *variant, *label;
@@ -157,6 +158,21 @@ typedef struct {
 #undef X
     list loss_seeds, pairs_seeds, glue_seeds, ratio_b16_turns, ratio_b512_turns;
 } result;
+
+#define AT(field) offsetof(result, field)
+
+/* What is compared: quality over seeds by differences, times over turns by ratios. worse: the sign of getting worse. */
+typedef struct { const char *name, *short_name, *unit; size_t list; int times, worse, digits; } yardstick;
+static const yardstick yardsticks[] = {
+    { "held-out loss", "loss", "", AT(loss_seeds), 0, 1, 3 },
+    { "minimal pairs", "pairs", " points", AT(pairs_seeds), 0, -1, 1 },
+    { "GLUE", "GLUE", " points", AT(glue_seeds), 0, -1, 1 },
+    { "512 sequences", "b=512", "", AT(ratio_b512_turns), 1, 1, 0 },
+    { "16 sequences", "b=16", "", AT(ratio_b16_turns), 1, 1, 0 },
+};
+enum { QUALITY = 0, SPEED = 3, FEW = 4, YARDSTICKS = 5 };   /* what decides stands first: at QUALITY, at SPEED */
+
+static list *list_in(result *r, const yardstick *y) { return (list *)(void *)((char *)r + y->list); }
 
 typedef struct { result *r; int n, run; csv t; } question;  /* run: its file has rows; t: owns the names */
 
@@ -168,6 +184,25 @@ static int family_of(const char *label) {
         if (!names[f][i]) return f;
     }
     return tolower((unsigned char)label[0]) == 'm' && tolower((unsigned char)label[1]) == 'q' ? SVG_GQA : SVG_MHA;
+}
+
+/* Estimates the noise of a question's runs by each yardstick. Where variants have not all as many seeds, from the first n of
+   those that have them, for the n that tells most. */
+static void find_noise(question *q) {
+    double *x = (double *)room((size_t)q->n, MAX_SEEDS * sizeof *x);
+    for (const yardstick *y = yardsticks; y < yardsticks + SPEED; y++) {
+        stats_noise noise = { NAN, 0 };
+        for (int n = 2; n <= MAX_SEEDS; n++) {
+            stats_noise with;
+            int variants = 0;
+            for (int i = 0; i < q->n; i++) if (list_in(&q->r[i], y)->n >= n)
+                memcpy(x + MAX_SEEDS * variants++, list_in(&q->r[i], y)->x, (size_t)n * sizeof *x);
+            with = stats_noise_of(x, variants, n, MAX_SEEDS);
+            if (with.df > noise.df) noise = with;
+        }
+        for (int i = 0; i < q->n; i++) list_in(&q->r[i], y)->noise = noise;
+    }
+    free(x);
 }
 
 static question question_read(const char *dir, const char *name) {
@@ -185,10 +220,11 @@ static question question_read(const char *dir, const char *name) {
 #define X(column) r->column = csv_number(&q.t, i + 1, #column);
         NUMBERS(X)
 #undef X
-#define LIST(column) csv_list(&q.t, i + 1, #column, r->column.x, &r->column.n, MAX_SEEDS);
+#define LIST(column) csv_list(&q.t, i + 1, #column, r->column.x, &r->column.n, MAX_SEEDS); r->column.weight = 1;
         LIST(loss_seeds) LIST(pairs_seeds) LIST(glue_seeds) LIST(ratio_b16_turns) LIST(ratio_b512_turns)
 #undef LIST
     }
+    find_noise(&q);
     return q;
 }
 
@@ -227,28 +263,15 @@ static const char *grouped(double x, char s[32]) {          /* 4,829,184 */
 
 /* ---- >>judge ----------------------------------------------------------------------------------------------------- */
 
-#define AT(field) offsetof(result, field)
-
-/* What is compared: quality over seeds by differences, times over turns by ratios. worse: the sign of getting worse. */
-typedef struct { const char *name, *short_name, *unit; size_t list; int times, worse, digits; } yardstick;
-static const yardstick yardsticks[] = {
-    { "held-out loss", "loss", "", AT(loss_seeds), 0, 1, 3 },
-    { "minimal pairs", "pairs", " points", AT(pairs_seeds), 0, -1, 1 },
-    { "GLUE", "GLUE", " points", AT(glue_seeds), 0, -1, 1 },
-    { "512 sequences", "b=512", "", AT(ratio_b512_turns), 1, 1, 0 },
-    { "16 sequences", "b=16", "", AT(ratio_b16_turns), 1, 1, 0 },
-};
-enum { QUALITY = 0, SPEED = 3, FEW = 4, YARDSTICKS = 5 };   /* what decides stands first: at QUALITY, at SPEED */
-
 static list list_of(const result *r, const yardstick *y) {
-    list x = { { 0 }, 0 };
+    list x = { { 0 }, 0, 1, { NAN, 0 } };
     if (r) memcpy(&x, (const char *)r + y->list, sizeof x);
     return x;
 }
 
 /* b against a, run by run: differences, or ratios of times. Lists of different lengths cannot be paired. */
 static list against(const list *a, const list *b, const yardstick *y) {
-    list d = { { 0 }, a->n == b->n ? a->n : 0 };
+    list d = { { 0 }, a->n == b->n ? a->n : 0, a->weight + b->weight, a->noise };
     for (int i = 0; i < d.n; i++) {
         d.x[i] = y->times ? b->x[i] / a->x[i] : b->x[i] - a->x[i];
         if (!isfinite(d.x[i])) { d.n = 0; break; }
@@ -265,10 +288,9 @@ static compared compared_of(list d, const yardstick *y) {
         c.mid = r.median; c.lo = r.lo; c.hi = r.hi;
         c.sign = stats_ratio_sign(r, d.n);
     } else {
-        stats s = stats_of(d.x, d.n);
-        double reach = stats_reach(s);
-        c.mid = s.mean; c.lo = s.mean - reach; c.hi = s.mean + reach;
-        c.sign = stats_sign(s);
+        const double reach = stats_reach(d.noise, d.weight, d.n);
+        c.mid = stats_of(d.x, d.n).mean; c.lo = c.mid - reach; c.hi = c.mid + reach;
+        c.sign = stats_sign(c.mid, reach);
     }
     return c;
 }
@@ -299,7 +321,8 @@ static void interval(char *s, size_t cap, compared c, const yardstick *y, int se
 
 typedef struct { const char *name; list x; } point;
 
-/* The last point against the first decides, any pair may take that away. second: the points are differences already. */
+/* The last point against the first decides, any pair may take that away. second: the points are differences already.
+   claimed 0: it cannot be said what would be claimed. */
 static void trend(evidence *e, const point *p, int n, int claimed, int second) {
     const yardstick *y = e->by;
     int each[64], n_each = 0, with = 0, without = 0;
@@ -314,7 +337,7 @@ static void trend(evidence *e, const point *p, int n, int claimed, int second) {
         without += sign == -claimed;
         each[n_each++] = sign;
     }
-    e->verdict = stats_judge(claimed, ends.sign, each, n_each);
+    if (claimed) e->verdict = stats_judge(claimed, ends.sign, each, n_each);
     interval(range, sizeof range, ends, y, second);
     if (ends.n == 0) snprintf(e->text, sizeof e->text, "the runs of %s and %s cannot be paired", p[0].name, p[n - 1].name);
     else if (second) {
@@ -328,17 +351,24 @@ static void trend(evidence *e, const point *p, int n, int claimed, int second) {
                  p[0].name, range);
     else snprintf(e->text, sizeof e->text, "%s against %s %s%s %s", p[n - 1].name, p[0].name, amount(ends.mid, y, 0, a),
                   y->unit, range);
-    if (ends.n && n_each) ADD(e->text, "; of %d other pairs %d clear as claimed, %d the other way", n_each, with, without);
+    if (ends.n && !claimed)
+        ADD(e->text, "; whether they are %s is not clear", y->times ? "above or below 100 %" : "positive or negative");
+    else if (ends.n && n_each)
+        ADD(e->text, "; of %d other pairs %d clear as claimed, %d the other way", n_each, with, without);
 }
 
 /* The mean over all points decides, each of which is a difference already. */
 static void pooled(evidence *e, const point *p, int n, int claimed) {
     const yardstick *y = e->by;
-    list mean = { { 0 }, n ? p[0].x.n : 0 };
+    list mean = { { 0 }, n ? p[0].x.n : 0, 0, { NAN, 0 } };
     int each[MAX_SEEDS];
     compared all;
     char a[32], range[128];
-    for (int i = 0; i < n; i++) if (p[i].x.n != mean.n) mean.n = 0;
+    for (int i = 0; i < n; i++) {
+        if (p[i].x.n != mean.n) mean.n = 0;
+        mean.weight += p[i].x.weight / ((double)n * n);
+        mean.noise = p[i].x.noise;
+    }
     for (int k = 0; k < mean.n; k++) {
         for (int i = 0; i < n; i++) mean.x[k] += (y->times ? log(p[i].x.x[k]) : p[i].x.x[k]) / n;
         if (y->times) mean.x[k] = exp(mean.x[k]);
@@ -389,14 +419,16 @@ static int pairs_of(const question *q, int which, const yardstick *y, point *p) 
     return n;
 }
 
-/* On which side of none the differences lie, by the first and the last: where they shrink, they change the other way. */
+/* On which side of none the differences lie, by the first and the last together: where they shrink, they change the other
+   way. The first is larger than the last exactly when their difference and their sum have the same sign. */
 static int side_of(const point *p, int n, const yardstick *y) {
-    double sum = 0;
-    for (int i = 0; n && i < 2; i++) {
-        const double mid = compared_of(p[i * (n - 1)].x, y).mid;
-        sum += y->times ? log(mid) : mid;
-    }
-    return (sum > 0) - (sum < 0);
+    list both = { { 0 }, 0, 0, { NAN, 0 } };
+    if (n < 2 || p[0].x.n != p[n - 1].x.n) return 0;
+    both = p[0].x;
+    both.weight += p[n - 1].x.weight;
+    for (int k = 0; k < both.n; k++)
+        both.x[k] = y->times ? both.x[k] * p[n - 1].x.x[k] : both.x[k] + p[n - 1].x.x[k];
+    return compared_of(both, y).sign;
 }
 
 /* MHA, then GQA with fewer and fewer key/value heads. */

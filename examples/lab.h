@@ -13,7 +13,7 @@
    Settings come from the environment: see lab_variables, which --help shows.
 
    QUALITY is held-out loss, perplexity, minimal-pair accuracy, and what fine-tuned models reach on the tasks of GLUE, of
-   models trained here, over LAB_SEEDS seeds. Equal seeds mean equal documents in equal order for every variant, so that
+   models trained here, over several seeds. Equal seeds mean equal documents in equal order for every variant, so that
    variants can be compared seed by seed. A task's score is the Matthews correlation for CoLA, the F1 for MRPC and QQP, else
    the accuracy, of the best evaluation of the BabyLM 2023 recipe; beside it stands what one answer for all examples reaches.
 
@@ -59,8 +59,8 @@
 
 /* ==== >>types ===================================================================================================== */
 
-enum { LAB_SEEDS = 3, LAB_MAX_KINDS = 32, LAB_MAX_TASKS = 16, LAB_MAX_POINTS = 4096, LAB_MAX_ROUNDS = 9, LAB_BATCHES = 2,
-       LAB_LAYERS = 2 };
+enum { LAB_MAX_SEEDS = 32, LAB_MAX_KINDS = 32, LAB_MAX_TASKS = 16, LAB_MAX_POINTS = 4096, LAB_MAX_ROUNDS = 9,
+       LAB_BATCHES = 2, LAB_LAYERS = 2 };
 
 static const int lab_batches[LAB_BATCHES] = {16, 512};     /* sequences that are timed side by side */
 
@@ -112,6 +112,8 @@ static const struct lab_variable { const char *name, *missing, *text; } lab_vari
                     "grammar, or none when DATA is given"},
     {"GLUE", NULL, "a directory of tasks to fine-tune on, NAME.train.json and NAME.validation.json in JSON lines, as\n"
                    "the BabyLM 2023 evaluation has those of GLUE; without it none"},
+    {"SEEDS", "3", "1 to 32: models of each variant; with more, smaller differences get clear, and what is trained\n"
+                   "already is found again"},
     {"OUT", "out", "the directory for runs, tables and report"},
     {"THREADS", "0", "1 to 1024; 0: as many as there are processors"},
     {"ISA", "auto", "scalar, avx2, avx512 or neon; auto: the best there is. Machines that share OUT get the same bits\n"
@@ -123,6 +125,9 @@ static const struct lab_variable { const char *name, *missing, *text; } lab_vari
 };
 
 typedef struct lab_path { char s[640]; } lab_path;
+
+/* Held-out loss and perplexity; minimal pairs and GLUE in %. */
+enum { LAB_LOSS, LAB_PERPLEXITY, LAB_ACCURACY, LAB_GLUE, LAB_QUALITIES };
 
 typedef struct lab_point { long step, tokens; double train_loss, valid_loss; } lab_point;
 
@@ -154,8 +159,9 @@ typedef struct lab_row {
     long parameters;                /* of that shape */
     size_t kv_bytes;                /* per token, of that shape */
     lab_speed speed[LAB_BATCHES];
-    lab_run runs[LAB_SEEDS];
-    stats loss, perplexity, pairs, glue;                    /* pairs, glue in % */
+    lab_run runs[LAB_MAX_SEEDS];
+    stats quality[LAB_QUALITIES];
+    stats_noise noise[LAB_QUALITIES];                       /* of all rows */
 } lab_row;
 
 typedef struct lab_text { char *data; size_t size, room; } lab_text;
@@ -184,7 +190,7 @@ typedef struct lab_state {
     const char *program, *data, *out;
     const lab_scale *scale;
     atv_ctx *ctx;
-    int n_threads;
+    int n_threads, n_seeds;
     atv_isa isa_asked;
     const char *isa;
     lab_path isas;                  /* with which the results were computed, spaces between */
@@ -454,12 +460,19 @@ static void lab_help(const char *program, const char *question) {
     }
 }
 
+/* A setting that is a whole number. */
+static int lab_whole(const char *name, int least, int most, const char *what) {
+    const char *value = lab_env(name);
+    char *end;
+    long n = strtol(value, &end, 10);
+    if (*end || n < least || n > most) lab_die("%s=%s: must be %d to %d%s", name, value, least, most, what);
+    return (int)n;
+}
+
 static lab_state *lab_open(const char *program, const char *question, int argc, char **argv) {
     lab_state *lab = (lab_state *)lab_alloc(1, sizeof *lab);
-    const char *scale = lab_env("SCALE"), *threads = lab_env("THREADS"), *work = lab_env("WORK"), *isa = lab_env("ISA");
-    const char *stale = lab_env("STALE");
-    char *end, *stale_end;
-    long n = strtol(threads, &end, 10), seconds = strtol(stale, &stale_end, 10);
+    const char *scale = lab_env("SCALE"), *work = lab_env("WORK"), *isa = lab_env("ISA");
+    int n_threads;
     pthread_condattr_t waits;
 
     if (argc > 1) {
@@ -485,19 +498,19 @@ static lab_state *lab_open(const char *program, const char *question, int argc, 
     for (size_t i = 0; i < sizeof lab_scales / sizeof *lab_scales; i++)
         if (strcmp(scale, lab_scales[i].name) == 0) lab->scale = &lab_scales[i];
     if (!lab->scale) lab_die("SCALE=%s: must be smoke, default, full or paper", scale);
-    if (*end || n < 0 || n > 1024) lab_die("THREADS=%s: must be 1 to 1024, or 0 for all processors", threads);
+    n_threads = lab_whole("THREADS", 0, 1024, ", 0 for all processors");
+    lab->n_seeds = lab_whole("SEEDS", 1, LAB_MAX_SEEDS, "");
+    lab->stale = lab_whole("STALE", 1, 1000000, " seconds");
     while (lab->isa_asked < ATV_ISA_COUNT && strcmp(isa, atv_isa_name(lab->isa_asked)) != 0)
         lab->isa_asked = (atv_isa)(lab->isa_asked + 1);
     if (lab->isa_asked == ATV_ISA_COUNT) lab_die("ISA=%s: must be auto, scalar, avx2, avx512 or neon", isa);
     lab->only_train = work && strcmp(work, "train") == 0;
     lab->only_plan = work && strcmp(work, "plan") == 0;
     if (work && !lab->only_train && !lab->only_plan) lab_die("WORK=%s: must be train, plan, or empty", work);
-    if (*stale_end || seconds < 1 || seconds > 1000000) lab_die("STALE=%s: must be 1 to 1000000 seconds", stale);
-    lab->stale = (int)seconds;
     lab->prompt = lab->scale->prompt;
 
     lab->own = claim_none();
-    lab->ctx = lab_context(lab, (int)n, &lab->own);
+    lab->ctx = lab_context(lab, n_threads, &lab->own);
     lab->n_threads = atv_ctx_info(lab->ctx)->n_threads;
     lab->isa = atv_isa_name(atv_ctx_info(lab->ctx)->isa);
     lab_make_dir(lab->out);
@@ -1649,9 +1662,9 @@ static void lab_plan(lab_state *lab, lab_row *rows, int n) {
     printf("  model     V %d, C %d, T %d, L 2 (global, local %d), FFN %d for MHA; %d steps of %d documents\n",
            config->vocab_size, config->hidden_size, s->context, s->window, s->ffn_base, lab->steps,
            s->batch * s->accumulate);
-    printf("  runs      %d variants x %d seeds = %d: %d finished already, %d to go on with, %d to begin\n", n, LAB_SEEDS,
-           n * LAB_SEEDS, n * LAB_SEEDS - trained, begun, trained - begun);
-    if (lab->n_kinds) printf("  pairs     %d of %d models to judge\n", judged, n * LAB_SEEDS);
+    printf("  runs      %d variants x %d seeds = %d: %d finished already, %d to go on with, %d to begin\n", n, lab->n_seeds,
+           n * lab->n_seeds, n * lab->n_seeds - trained, begun, trained - begun);
+    if (lab->n_kinds) printf("  pairs     %d of %d models to judge\n", judged, n * lab->n_seeds);
     if (lab->n_tasks) {
         printf("  tasks     ");
         for (int i = 0; i < lab->n_tasks; i++) {
@@ -1659,7 +1672,7 @@ static void lab_plan(lab_state *lab, lab_row *rows, int n) {
             printf("%s%s (%s, %d examples)", i ? ", " : "", lab->tasks[i].name, atv_metric_name(lab->tasks[i].metric),
                    data.n_docs);
         }
-        printf(", at most %d epochs; %d of %d to fine-tune\n", s->glue_epochs, tuned, n * LAB_SEEDS * lab->n_tasks);
+        printf(", at most %d epochs; %d of %d to fine-tune\n", s->glue_epochs, tuned, n * lab->n_seeds * lab->n_tasks);
     }
     if (!lab->only_train)
         printf("  speed     of the published shape, V 10000, C 384, L 2, with 16 and with 512 sequences\n");
@@ -1710,8 +1723,15 @@ static void lab_plan(lab_state *lab, lab_row *rows, int n) {
     fflush(stdout);
 }
 
+static double lab_quality(const lab_run *run, int by) {
+    if (by == LAB_LOSS) return run->loss;
+    if (by == LAB_PERPLEXITY) return run->perplexity;
+    return 100 * (by == LAB_GLUE ? run->glue : run->pairs);
+}
+
 /* Quality. 0: with WORK, which ends here. */
 static int lab_finish(lab_state *lab, const lab_variant *variants, int n, lab_row *rows) {
+    double *x;
     int asked = 0;
     memset(rows, 0, (size_t)n * sizeof *rows);
     lab_open_data(lab);
@@ -1726,7 +1746,7 @@ static int lab_finish(lab_state *lab, const lab_variant *variants, int n, lab_ro
                                               &r->shape));
         lab_check(lab->ctx, atv_config_resolve(lab->ctx, &r->shape, &r->shape));
         r->kv_bytes = atv_config_kv_bytes_per_token(&r->shape);
-        for (int k = 0; k < LAB_SEEDS; k++) {
+        for (int k = 0; k < lab->n_seeds; k++) {
             atv_trainer_desc recipe = lab_recipe(lab, k + 1);
             lab_text settings = lab_settings_json(lab, &r->config, &recipe, NULL);
             r->runs[k].seed = k + 1;
@@ -1736,9 +1756,9 @@ static int lab_finish(lab_state *lab, const lab_variant *variants, int n, lab_ro
             free(settings.data);
         }
     }
-    lab->items = (lab_item *)lab_alloc((size_t)n * LAB_SEEDS * (2 + (size_t)lab->n_tasks), sizeof *lab->items);
+    lab->items = (lab_item *)lab_alloc((size_t)n * lab->n_seeds * (2 + (size_t)lab->n_tasks), sizeof *lab->items);
     for (int pass = 0; pass < 2; pass++)
-        for (int k = 0; k < LAB_SEEDS; k++) for (int i = 0; i < n; i++)
+        for (int k = 0; k < lab->n_seeds; k++) for (int i = 0; i < n; i++)
             for (int j = pass ? 0 : LAB_TRAINING; j < (pass ? lab->n_tasks : lab->n_kinds ? 0 : LAB_PAIRS); j++) {
                 lab_item *item = &lab->items[lab->n_items++];
                 item->row = &rows[i];
@@ -1754,19 +1774,18 @@ static int lab_finish(lab_state *lab, const lab_variant *variants, int n, lab_ro
     for (int i = 0; i < lab->n_items; i++) lab_read_result(lab, &lab->items[i]);
     if (strchr(lab->isas.s, ' '))
         fprintf(stderr, "  results were computed with %s: they differ by rounding, too (see ISA)\n", lab->isas.s);
-    for (int i = 0; i < n; i++) {
-        double loss[LAB_SEEDS], perplexity[LAB_SEEDS], pairs[LAB_SEEDS], glue[LAB_SEEDS];
-        for (int k = 0; k < LAB_SEEDS; k++) {
-            loss[k] = rows[i].runs[k].loss;
-            perplexity[k] = rows[i].runs[k].perplexity;
-            pairs[k] = 100 * rows[i].runs[k].pairs;
-            glue[k] = 100 * rows[i].runs[k].glue;
+    x = (double *)lab_alloc((size_t)n, LAB_MAX_SEEDS * sizeof *x);
+    for (int by = 0; by < LAB_QUALITIES; by++) {
+        stats_noise noise;
+        for (int i = 0; i < n; i++) for (int k = 0; k < lab->n_seeds; k++)
+            x[i * LAB_MAX_SEEDS + k] = lab_quality(&rows[i].runs[k], by);
+        noise = stats_noise_of(x, n, lab->n_seeds, LAB_MAX_SEEDS);
+        for (int i = 0; i < n; i++) {
+            rows[i].quality[by] = stats_of(x + i * LAB_MAX_SEEDS, lab->n_seeds);
+            rows[i].noise[by] = noise;
         }
-        rows[i].loss = stats_of(loss, LAB_SEEDS);
-        rows[i].perplexity = stats_of(perplexity, LAB_SEEDS);
-        rows[i].pairs = stats_of(pairs, LAB_SEEDS);
-        rows[i].glue = stats_of(glue, LAB_SEEDS);
     }
+    free(x);
     return 1;
 }
 
@@ -1792,7 +1811,7 @@ static void lab_table(const lab_state *lab, const lab_row *rows, int n) {
     for (int i = 0; i < lab->n_tasks; i++) one_answer += rows[0].runs[0].one_answer[i];
     printf("\nQuality: V %d, C %d, T %d, L 2, %d steps of %d documents. Mean ± sd (min..max) of n = %d seeds.\n",
            atv_tokenizer_vocab_size(lab->tokenizer), s->hidden_size, s->context, lab->steps, s->batch * s->accumulate,
-           LAB_SEEDS);
+           lab->n_seeds);
     if (lab->n_tasks) {
         printf("Trained on %d stories. GLUE: mean of", lab->train.n_docs);
         for (int i = 0; i < lab->n_tasks; i++)
@@ -1804,11 +1823,12 @@ static void lab_table(const lab_state *lab, const lab_row *rows, int n) {
     printf("%-18s   %-29s   %10s   %-26s   %-*s%8s%7s\n", "", "", "", "", glue, "", "BLiMP", "GLUE");
     for (int i = 0; i < n; i++) {
         const lab_row *r = &rows[i];
-        printf("%-18s   %.4f ± %.4f (%.3f..%.3f)   %10.2f   ", r->label, r->loss.mean, r->loss.sd, r->loss.min,
-               r->loss.max, r->perplexity.mean);
-        if (lab->n_kinds) printf("%5.1f ± %4.1f (%4.1f..%5.1f)   ", r->pairs.mean, r->pairs.sd, r->pairs.min, r->pairs.max);
+        const stats *loss = &r->quality[LAB_LOSS], *pairs = &r->quality[LAB_ACCURACY], *tasks = &r->quality[LAB_GLUE];
+        printf("%-18s   %.4f ± %.4f (%.3f..%.3f)   %10.2f   ", r->label, loss->mean, loss->sd, loss->min, loss->max,
+               r->quality[LAB_PERPLEXITY].mean);
+        if (lab->n_kinds) printf("%5.1f ± %4.1f (%4.1f..%5.1f)   ", pairs->mean, pairs->sd, pairs->min, pairs->max);
         else printf("%-26s   ", "-");
-        if (lab->n_tasks) printf("%5.1f ± %4.1f (%4.1f..%5.1f)   ", r->glue.mean, r->glue.sd, r->glue.min, r->glue.max);
+        if (lab->n_tasks) printf("%5.1f ± %4.1f (%4.1f..%5.1f)   ", tasks->mean, tasks->sd, tasks->min, tasks->max);
         printf("%8s%7s\n", lab_published(r->variant->pub_blimp, 1).s, lab_published(r->variant->pub_glue, 1).s);
     }
 
@@ -1828,38 +1848,33 @@ static void lab_table(const lab_state *lab, const lab_row *rows, int n) {
         printf("   %7d%8s%8s\n", r->variant->pub_ffn, lab_published(r->variant->pub_us16, 2).s,
                lab_published(r->variant->pub_us512, 2).s);
     }
-    printf("\n");
+    printf("\nIn brackets, intervals of which %d hold together in %g of 100 such runs: what leaves 100 %%, or 0, out is "
+           "clear.\n", STATS_TOGETHER, 100 * (1 - STATS_WRONG));
 }
 
-/* A mean difference of the seeds, and whether it is clear. */
-static lab_path lab_difference(const double *base, const double *own, int decimals, const char *unit) {
-    stats s = stats_difference(base, own, LAB_SEEDS);
-    return lab_pathf("%+.*f ± %.*f%s (%s)", decimals, s.mean, decimals, s.sd, unit,
-                     stats_clear(s) ? "clear" : "within the spread");
+/* One variant against another over equal seeds, with its interval. */
+static lab_path lab_difference(const lab_row *base, const lab_row *row, int by, int n, int decimals, const char *unit) {
+    double mean = row->quality[by].mean - base->quality[by].mean;
+    double reach = stats_reach(row->noise[by], 2, n);
+    if (n < 2) return lab_pathf("%+.*f%s (one seed)", decimals, mean, unit);
+    return lab_pathf("%+.*f%s (%+.*f..%+.*f%s)", decimals, mean, unit, decimals, mean - reach, decimals, mean + reach,
+                     stats_sign(mean, reach) ? "" : ": not clear");
 }
 
 /* What one variant saves against another and what it pays for that, turn by turn and seed by seed. */
 static void lab_reading(const lab_state *lab, const lab_row *row, const lab_row *base) {
-    double loss[2][LAB_SEEDS], pairs[2][LAB_SEEDS], glue[2][LAB_SEEDS];
-    for (int k = 0; k < LAB_SEEDS; k++) {
-        loss[0][k] = base->runs[k].loss;
-        loss[1][k] = row->runs[k].loss;
-        pairs[0][k] = 100 * base->runs[k].pairs;
-        pairs[1][k] = 100 * row->runs[k].pairs;
-        glue[0][k] = 100 * base->runs[k].glue;
-        glue[1][k] = 100 * row->runs[k].glue;
-    }
     printf("%s against %s: %.3g %% of the cache", row->label, base->label,
            100.0 * (double)row->kv_bytes / (double)base->kv_bytes);
     for (int w = 0; w < LAB_BATCHES; w++) {
         stats_range took = lab_ratio(lab, row, base, w, 0);
-        printf("%s %.0f %% (%.0f..%.0f) of the time at b=%d where the limits allow %.0f %%", w ? ";" : ",",
-               100 * took.median, 100 * took.lo, 100 * took.hi, lab_batches[w],
+        printf("%s %.0f %% (%.0f..%.0f%s) of the time at b=%d where the limits allow %.0f %%", w ? ";" : ",",
+               100 * took.median, 100 * took.lo, 100 * took.hi,
+               stats_ratio_sign(took, lab->scale->rounds) ? "" : ": not clear", lab_batches[w],
                100 * lab_ratio(lab, row, base, w, 1).median);
     }
-    printf("; loss %s", lab_difference(loss[0], loss[1], 3, "").s);
-    if (lab->n_kinds) printf("; pairs %s", lab_difference(pairs[0], pairs[1], 1, " points").s);
-    if (lab->n_tasks) printf("; GLUE %s", lab_difference(glue[0], glue[1], 1, " points").s);
+    printf("; loss %s", lab_difference(base, row, LAB_LOSS, lab->n_seeds, 3, "").s);
+    if (lab->n_kinds) printf("; pairs %s", lab_difference(base, row, LAB_ACCURACY, lab->n_seeds, 1, " points").s);
+    if (lab->n_tasks) printf("; GLUE %s", lab_difference(base, row, LAB_GLUE, lab->n_seeds, 1, " points").s);
     printf(".\n");
 }
 
@@ -1936,7 +1951,7 @@ static void lab_save_settings(lab_state *lab) {
     lab_number(&t, "steps", lab->steps);
     lab_number(&t, "batch", recipe.batch * recipe.accumulate);
     lab_number(&t, "lr", recipe.has_learning_rate ? recipe.learning_rate : 1e-3);
-    lab_number(&t, "seeds", LAB_SEEDS);
+    lab_number(&t, "seeds", lab->n_seeds);
     lab_setting(&t, "speed_shape", "V 10000, C 384, L 2, fp32");
     lab_setting(&t, "speed_positions", lab_pathf("%d to %d at b=16, to %d at b=512", lab->prompt + 1,
                                                  lab->prompt + s->tokens[0], lab->prompt + s->tokens[1]).s);
@@ -2046,27 +2061,25 @@ static void lab_save(lab_state *lab, const lab_row *rows, int n) {
     for (int i = 0; i < n; i++) {
         const lab_row *r = &rows[i];
         const lab_variant *v = r->variant;
-        double loss[LAB_SEEDS], score[LAB_SEEDS], tasks[LAB_SEEDS];
+        const stats *loss = &r->quality[LAB_LOSS], *right = &r->quality[LAB_ACCURACY], *tuned = &r->quality[LAB_GLUE];
+        double x[LAB_QUALITIES][LAB_MAX_SEEDS];
         lab_print(&t, "%s,%s,", lab->program, r->id);
         lab_csv_string(&t, r->label);
         lab_print(&t, ",%d,%d,%d,%d,%g,%g,%ld,%lu,%d", r->shape.num_heads, r->shape.num_key_value_heads, r->shape.kqv_size,
-                  r->shape.intermediate_size, v->group, v->kqv, r->parameters, (unsigned long)r->kv_bytes, LAB_SEEDS);
-        lab_print(&t, ",%.9g,%.9g,%.9g", r->loss.mean, r->loss.sd, r->perplexity.mean);
-        lab_field(&t, r->pairs.mean, has_pairs);
-        lab_field(&t, r->pairs.sd, has_pairs);
+                  r->shape.intermediate_size, v->group, v->kqv, r->parameters, (unsigned long)r->kv_bytes, lab->n_seeds);
+        lab_print(&t, ",%.9g,%.9g,%.9g", loss->mean, loss->sd, r->quality[LAB_PERPLEXITY].mean);
+        lab_field(&t, right->mean, has_pairs);
+        lab_field(&t, right->sd, has_pairs);
         lab_print(&t, ",%.6g,%.6g,%d", r->speed[0].us.took, r->speed[1].us.took, v->pub_ffn);
         lab_field(&t, v->pub_blimp, v->pub_blimp > 0);
         lab_field(&t, v->pub_glue, v->pub_glue > 0);
         lab_field(&t, v->pub_us16, v->pub_us16 > 0);
         lab_field(&t, v->pub_us512, v->pub_us512 > 0);
-        lab_print(&t, ",%.9g,%.9g", r->loss.min, r->loss.max);
-        lab_field(&t, r->pairs.min, has_pairs);
-        lab_field(&t, r->pairs.max, has_pairs);
-        for (int k = 0; k < LAB_SEEDS; k++) {
-            loss[k] = r->runs[k].loss;
-            score[k] = 100 * r->runs[k].pairs;
-            tasks[k] = 100 * r->runs[k].glue;
-        }
+        lab_print(&t, ",%.9g,%.9g", loss->min, loss->max);
+        lab_field(&t, right->min, has_pairs);
+        lab_field(&t, right->max, has_pairs);
+        for (int by = 0; by < LAB_QUALITIES; by++)
+            for (int k = 0; k < lab->n_seeds; k++) x[by][k] = lab_quality(&r->runs[k], by);
         for (int w = 0; w < LAB_BATCHES; w++) lab_field(&t, r->speed[w].us.limit, 1);
         for (int w = 0; w < LAB_BATCHES; w++) lab_field(&t, r->speed[w].us.attention, 1);
         for (int w = 0; w < LAB_BATCHES; w++) {
@@ -2074,22 +2087,22 @@ static void lab_save(lab_state *lab, const lab_row *rows, int n) {
             lab_print(&t, ",%.6g,%.6g,%.6g", ratio.median, ratio.lo, ratio.hi);
         }
         for (int w = 0; w < LAB_BATCHES; w++) lab_field(&t, lab_ratio(lab, r, &rows[0], w, 1).median, 1);
-        lab_list(&t, loss, LAB_SEEDS);
-        lab_list(&t, score, has_pairs ? LAB_SEEDS : 0);
+        lab_list(&t, x[LAB_LOSS], lab->n_seeds);
+        lab_list(&t, x[LAB_ACCURACY], has_pairs ? lab->n_seeds : 0);
         for (int w = 0; w < LAB_BATCHES; w++) {
             double ratios[LAB_MAX_ROUNDS];
             for (int k = 0; k < s->rounds; k++) ratios[k] = r->speed[w].ratios[k].took;
             lab_list(&t, ratios, s->rounds);
         }
-        lab_field(&t, r->glue.mean, lab->n_tasks > 0);
-        lab_field(&t, r->glue.sd, lab->n_tasks > 0);
-        lab_list(&t, tasks, lab->n_tasks ? LAB_SEEDS : 0);
+        lab_field(&t, tuned->mean, lab->n_tasks > 0);
+        lab_field(&t, tuned->sd, lab->n_tasks > 0);
+        lab_list(&t, x[LAB_GLUE], lab->n_tasks ? lab->n_seeds : 0);
         lab_print(&t, "\n");
     }
     lab_write(&lab->own, path.s, &t);
 
     t = lab_other_lines(curves.s, "variant,label,seed,step,tokens,train_loss,valid_loss", rows, n);
-    for (int i = 0; i < n; i++) for (int k = 0; k < LAB_SEEDS; k++) for (int j = 0; j < rows[i].runs[k].n_points; j++) {
+    for (int i = 0; i < n; i++) for (int k = 0; k < lab->n_seeds; k++) for (int j = 0; j < rows[i].runs[k].n_points; j++) {
         const lab_point *p = &rows[i].runs[k].points[j];
         lab_print(&t, "%s,", rows[i].id);
         lab_csv_string(&t, rows[i].label);
@@ -2098,7 +2111,7 @@ static void lab_save(lab_state *lab, const lab_row *rows, int n) {
     lab_write(&lab->own, curves.s, &t);
 
     t = lab_other_lines(pairs.s, "variant,seed,kind,accuracy", rows, n);
-    for (int i = 0; i < n; i++) for (int k = 0; k < LAB_SEEDS; k++) for (int j = 0; j < lab->n_kinds; j++) {
+    for (int i = 0; i < n; i++) for (int k = 0; k < lab->n_seeds; k++) for (int j = 0; j < lab->n_kinds; j++) {
         lab_print(&t, "%s,%d,", rows[i].id, rows[i].runs[k].seed);
         lab_csv_string(&t, lab->kind_names[j]);
         lab_print(&t, ",%.9g\n", rows[i].runs[k].kinds[j]);
@@ -2106,7 +2119,7 @@ static void lab_save(lab_state *lab, const lab_row *rows, int n) {
     lab_write(&lab->own, pairs.s, &t);
 
     t = lab_other_lines(glue.s, "variant,seed,task,metric,score,majority", rows, n);
-    for (int i = 0; i < n; i++) for (int k = 0; k < LAB_SEEDS; k++) for (int j = 0; j < lab->n_tasks; j++)
+    for (int i = 0; i < n; i++) for (int k = 0; k < lab->n_seeds; k++) for (int j = 0; j < lab->n_tasks; j++)
         lab_print(&t, "%s,%d,%s,%s,%.9g,%.9g\n", rows[i].id, rows[i].runs[k].seed, lab->tasks[j].name,
                   atv_metric_name(lab->tasks[j].metric), 100 * rows[i].runs[k].tasks[j],
                   100 * rows[i].runs[k].one_answer[j]);
@@ -2128,7 +2141,7 @@ static void lab_save(lab_state *lab, const lab_row *rows, int n) {
 
 static void lab_close(lab_state *lab, lab_row *rows, int n) {
     printf("%s took %s.\n\n", lab->program, lab_duration(lab_now() - lab->start).s);
-    for (int i = 0; i < n; i++) for (int k = 0; k < LAB_SEEDS; k++) free(rows[i].runs[k].points);
+    for (int i = 0; i < n; i++) for (int k = 0; k < lab->n_seeds; k++) free(rows[i].runs[k].points);
     for (int i = 0; i < lab->n_kinds; i++) free(lab->kinds[i].data);
     for (int i = 0; i < lab->n_tasks; i++) {
         atv_task_destroy(lab->tasks[i].train);

@@ -3,20 +3,22 @@
    Two variants are compared run by run: equal seeds, or timings side by side, so that what both share does not count. What
    is clear, and what clear differences say of a claim, is decided here and nowhere else:
 
-   - A difference over seeds is clear when Student's 95 % interval of its mean, mean ± t sd / sqrt(n), leaves zero out. With
-     three seeds t is 4.30: the mean must be 2.5 times the standard deviation of the single differences. (A fixed two of them
-     would be wrong once in 13 with three seeds, once in 5 with two.) One seed says nothing. It takes the differences to be
-     roughly normal, and seeds to be drawn independently.
+   - What is read together is right together: a page judges ten parts of claims (STATS_TOGETHER), so each interval here is
+     of 99.5 %, and all ten hold at once in 19 of 20 runs at least (Bonferroni), whether or not they depend on each other.
+   - A difference over seeds is clear when Student's interval of its mean leaves zero out. How far it reaches comes from the
+     noise of a single run, estimated from all variants that were trained together (stats_noise): three seeds alone know
+     their spread so badly that by chance it often comes out far too small. It takes the noise to be alike for all
+     variants, roughly normal, and seeds to be drawn independently. Two variants alone make it the paired t-test. One seed
+     says nothing.
    - A ratio of times is clear when the interval of its median (stats_median) leaves one out. It assumes no distribution, but
-     needs five turns to be what it says.
+     needs nine turns to be what it says.
    - A claim about many variants rests on one comparison, named before looking: the first variant against the last where
      something should rise or fall, the mean over all where each should be above or below another. The others can only
      take it away: one that is clear the other way makes it "cannot tell". So comparing more does not claim more.
    - So do several measures of one thing: held-out loss decides on quality (every token counts, chance is least), pairs and
      GLUE can only take away; 512 sequences decide on speed, where reading the caches shows, and 16 can only take away. The
      next decides where one was not measured.
-   - A claim with several parts (faster and worse) is supported when each is, contradicted when one is. A part over seeds is
-     wrong in a given direction once in 40 at most, one over turns once in 20. */
+   - A claim with several parts (faster and worse) is supported when each is, contradicted when one is. */
 #ifndef STATS_H
 #define STATS_H
 
@@ -43,30 +45,62 @@ static inline stats stats_of(const double *x, int n) {
     return s;
 }
 
-/* b minus a, of at most 32 runs. */
-static inline stats stats_difference(const double *a, const double *b, int n) {
-    double d[32];
-    n = n < 32 ? n : 32;
-    for (int i = 0; i < n; i++) d[i] = b[i] - a[i];
-    return stats_of(d, n);
+enum { STATS_TOGETHER = 10 };                               /* intervals that all hold but in */
+#define STATS_WRONG 0.05                                    /* of runs; each may miss to one side in */
+#define STATS_SIDE (STATS_WRONG / (2 * STATS_TOGETHER))
+
+/* What chance does to a single run: the standard deviation that is left when what a variant's runs share and what a seed's
+   runs share is taken out (two-way analysis of variance without interaction). df: degrees of freedom; 0: not known. */
+typedef struct stats_noise { double sd; int df; } stats_noise;
+
+/* x: of each variant n runs, one a seed, in rows of `stride`. */
+static inline stats_noise stats_noise_of(const double *x, int variants, int n, int stride) {
+    stats_noise noise = {NAN, variants > 1 && n > 1 ? (variants - 1) * (n - 1) : 0};
+    double all = 0, squares = 0;
+    if (!noise.df) return noise;
+    for (int i = 0; i < variants; i++) all += stats_of(x + i * stride, n).mean / variants;
+    for (int k = 0; k < n; k++) {
+        double seed = 0;
+        for (int i = 0; i < variants; i++) seed += x[i * stride + k] / variants;
+        for (int i = 0; i < variants; i++) {
+            double rest = x[i * stride + k] - stats_of(x + i * stride, n).mean - seed + all;
+            squares += rest * rest;
+        }
+    }
+    noise.sd = sqrt(squares / noise.df);
+    return noise;
 }
 
-/* How far the mean's 95 % interval reaches to either side; infinite where one cannot be had. */
-static inline double stats_reach(stats s) {
-    static const double t[] = {                             /* Student's, 97.5 %, for 1 to 31 degrees of freedom */
-        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
-        2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042, 2.040};
-    const int last = (int)(sizeof t / sizeof *t) - 1;
-    return s.n < 2 ? INFINITY : t[s.n - 2 < last ? s.n - 2 : last] * s.sd / sqrt(s.n);
+/* How likely Student's t of df degrees of freedom is to exceed t > 0: Abramowitz and Stegun, 26.7.3 and 26.7.4. */
+static inline double stats_tail(double t, int df) {
+    const double angle = atan(t / sqrt(df)), square = cos(angle) * cos(angle);
+    double term = df % 2 ? cos(angle) : 1, sum = 0, within;
+    for (int k = df % 2; k <= df - 2; k += 2) {
+        sum += term;
+        term *= square * (k + 1) / (k + 2);
+    }
+    within = df % 2 ? (angle + sin(angle) * sum) / acos(0) : sin(angle) * sum;
+    return 0.5 * (1 - within);
+}
+
+/* The t that is exceeded with this probability, between 1e-6 and 0.5. */
+static inline double stats_t(double probability, int df) {
+    double lo = 0, hi = 1e6;
+    for (int i = 0; i < 64; i++) {
+        double t = 0.5 * (lo + hi);
+        if (stats_tail(t, df) > probability) lo = t; else hi = t;
+    }
+    return hi;
+}
+
+/* How far an interval reaches to either side of a sum of means over n runs each, whose squared coefficients add up to
+   `weight`: 2 for a difference. Infinite where that cannot be known. */
+static inline double stats_reach(stats_noise noise, double weight, int n) {
+    return n < 2 || !noise.df ? INFINITY : stats_t(STATS_SIDE, noise.df) * noise.sd * sqrt(weight / n);
 }
 
 /* -1 or 1: clearly below or above zero; 0: not clear. */
-static inline int stats_sign(stats d) {
-    double reach = stats_reach(d);
-    return d.mean > reach ? 1 : d.mean < -reach ? -1 : 0;
-}
-
-static inline int stats_clear(stats difference) { return stats_sign(difference) != 0; }
+static inline int stats_sign(double mean, double reach) { return mean > reach ? 1 : mean < -reach ? -1 : 0; }
 
 typedef struct stats_range { double median, lo, hi; } stats_range;
 
@@ -75,15 +109,16 @@ static inline int stats_order(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* The median, and an interval that holds the true one in nine of ten cases at least, whatever the distribution: from the
-   k-th smallest to the k-th largest. Below five values that is all of them, and less sure. Sorts x. */
+/* The median, and an interval that misses the true one to either side no more often than STATS_SIDE, whatever the
+   distribution: from the k-th smallest to the k-th largest. Below STATS_TURNS values that is all of them, and less sure.
+   Sorts x. */
 static inline stats_range stats_median(double *x, int n) {
     stats_range r = {NAN, NAN, NAN};
     double below = pow(0.5, n), term = below;               /* how likely it is that at most k of n lie below the median */
     int k = 0;
     if (n < 1) return r;
     qsort(x, (size_t)n, sizeof *x, stats_order);
-    while (below + term * (n - k) / (k + 1) <= 0.05) {
+    while (below + term * (n - k) / (k + 1) <= STATS_SIDE) {
         term *= (double)(n - k) / (k + 1);
         below += term;
         k++;
@@ -95,7 +130,7 @@ static inline stats_range stats_median(double *x, int n) {
 }
 
 /* Of a ratio of times over n turns: -1 or 1: clearly below or above one; 0: not clear. */
-enum { STATS_TURNS = 5 };                                   /* fewer are too few */
+enum { STATS_TURNS = 9 };                                   /* fewer are too few: 0.5^8 is above STATS_SIDE */
 static inline int stats_ratio_sign(stats_range r, int n) { return n < STATS_TURNS ? 0 : (r.lo > 1) - (r.hi < 1); }
 
 typedef enum stats_verdict { STATS_CANNOT_TELL, STATS_SUPPORTS, STATS_CONTRADICTS } stats_verdict;

@@ -138,10 +138,10 @@ says() {        # says CODE PIECE COMMAND: exit code and a piece of what it says
 }
 for q in rq1_1 rq1_2 rq2 rq3; do
     says 0 "$q: " build/$q --help
-    for variable in SCALE=default DATA TOKENIZER PAIRS GLUE OUT=out THREADS=0 ISA=auto WORK STALE=120; do
+    for variable in SCALE=default DATA TOKENIZER PAIRS GLUE SEEDS=3 OUT=out THREADS=0 ISA=auto WORK STALE=120; do
         grep "^  $variable  " "$t/said.1"
     done > "$t/said"
-    [ "$(wc -l < "$t/said")" -eq 10 ]
+    [ "$(wc -l < "$t/said")" -eq 11 ]
     result $? "$q --help lacks settings" "$t/said"
     says 2 "'5' is no argument" build/$q 5
 done

@@ -176,6 +176,11 @@ int main(void) {
     free(other.data);
     check(LAB("out", pairs[0].s, glue[0].s) == 0 && !strstr(said.data, "differ by rounding"), "all is read again");
 
+    /* One seed more, and one alone. */
+    check(LAB("both", "SEEDS=4") == 0 && says("4: 3 finished already, 0 to go on with, 1 to begin"), "a fourth seed");
+    check(count("both/runs/*") == 4 && count("both/runs/*/result.json") == 4, "four runs");
+    check(LAB("both", "SEEDS=1") == 0 && says("1: 1 finished already"), "one seed");
+
     /* What is wrong with files, before any training. */
     check(LAB("none", pairs[1].s) == 1 && says("pairs1/agreement.json: line 9: not a string: sentence_bad"), "a bad pair");
     write_file(lab_pathf("%s/pairs1/empty.json", dir).s, "\n \n");
@@ -189,7 +194,8 @@ int main(void) {
     check(count("none/runs/*") == 0, "nothing was trained for them");
     check(LAB("none", "ISA=fast") == 1 && says("ISA=fast: must be auto, scalar, avx2, avx512 or neon"), "a made-up ISA");
     check(LAB("none", "ISA=neon") == 1 && says("ISA=neon: this machine lacks it"), "an ISA that was not compiled");
-    check(LAB("none", "THREADS=abc") == 1 && says("THREADS=abc: must be 1 to 1024"), "threads");
+    check(LAB("none", "THREADS=abc") == 1 && says("THREADS=abc: must be 0 to 1024"), "threads");
+    check(LAB("none", "SEEDS=33") == 1 && says("SEEDS=33: must be 1 to 32"), "seeds");
     check(LAB("none", "STALE=0") == 1 && says("STALE=0: must be 1 to 1000000 seconds"), "seconds");
 
     /* A damaged model. */
