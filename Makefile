@@ -1,7 +1,8 @@
 # make              build/attnvar, the command line, and build/examples
 # make test         builds and runs every test; the last line counts them
 # make reproduce    the four research questions, and their report (DATA=.. SCALE=smoke|default|full|paper PAIRS=.. GLUE=..
-#                   SEEDS=3 OUT=.. THREADS=..); JOBS=4: four processes train; WORK=train: only a worker, beside others on the same OUT
+#                   SEEDS=3 OUT=.. THREADS=..); JOBS=4: four processes train; WORK=train: only a worker, beside others on
+#                   the same OUT
 # make bench        how near the library comes to this machine's limits, and out/bench.html; a minute
 # make check-long   sanitizers, clang, valgrind and fuzzers where there are any; minutes
 # make check-hf     models, files and tokenizers to and from Hugging Face's libraries, where PYTHON=.. has them

@@ -5,6 +5,7 @@
 
    - What is read together is right together: a page judges ten parts of claims (STATS_TOGETHER), so each interval here is
      of 99.5 %, and all ten hold at once in 19 of 20 runs at least (Bonferroni), whether or not they depend on each other.
+     Where a part takes two, both must be clear, so that it is wrong no more often.
    - A difference over seeds is clear when Student's interval of its mean leaves zero out. How far it reaches comes from the
      noise of a single run, estimated from all variants that were trained together (stats_noise): three seeds alone know
      their spread so badly that by chance it often comes out far too small. It takes the noise to be alike for all
@@ -45,9 +46,9 @@ static inline stats stats_of(const double *x, int n) {
     return s;
 }
 
-enum { STATS_TOGETHER = 10 };                               /* intervals that all hold but in */
-#define STATS_WRONG 0.05                                    /* of runs; each may miss to one side in */
-#define STATS_SIDE (STATS_WRONG / (2 * STATS_TOGETHER))
+enum { STATS_TOGETHER = 10 };                               /* intervals that are read together */
+#define STATS_WRONG 0.05                                    /* how often one of them may miss */
+#define STATS_SIDE (STATS_WRONG / (2 * STATS_TOGETHER))     /* how often each may, to either side */
 
 /* What chance does to a single run: the standard deviation that is left when what a variant's runs share and what a seed's
    runs share is taken out (two-way analysis of variance without interaction). df: degrees of freedom; 0: not known. */
