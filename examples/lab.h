@@ -1869,7 +1869,8 @@ static void lab_reading(const lab_state *lab, const lab_row *row, const lab_row 
         stats_range took = lab_ratio(lab, row, base, w, 0);
         printf("%s %.0f %% (%.0f..%.0f%s) of the time at b=%d where the limits allow %.0f %%", w ? ";" : ",",
                100 * took.median, 100 * took.lo, 100 * took.hi,
-               stats_ratio_sign(took, lab->scale->rounds) ? "" : ": not clear", lab_batches[w],
+               lab->scale->rounds < STATS_TURNS ? ": too few turns" : stats_ratio_sign(took, lab->scale->rounds) ? "" :
+               ": not clear", lab_batches[w],
                100 * lab_ratio(lab, row, base, w, 1).median);
     }
     printf("; loss %s", lab_difference(base, row, LAB_LOSS, lab->n_seeds, 3, "").s);
