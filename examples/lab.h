@@ -1777,13 +1777,15 @@ static int lab_finish(lab_state *lab, const lab_variant *variants, int n, lab_ro
     x = (double *)lab_alloc((size_t)n, LAB_MAX_SEEDS * sizeof *x);
     for (int by = 0; by < LAB_QUALITIES; by++) {
         stats_noise noise;
-        for (int i = 0; i < n; i++) for (int k = 0; k < lab->n_seeds; k++)
-            x[i * LAB_MAX_SEEDS + k] = lab_quality(&rows[i].runs[k], by);
-        noise = stats_noise_of(x, n, lab->n_seeds, LAB_MAX_SEEDS);
+        int learnt = 0;                                     /* variants none of whose runs ended in NaN */
         for (int i = 0; i < n; i++) {
-            rows[i].quality[by] = stats_of(x + i * LAB_MAX_SEEDS, lab->n_seeds);
-            rows[i].noise[by] = noise;
+            double *own = x + learnt * LAB_MAX_SEEDS;
+            for (int k = 0; k < lab->n_seeds; k++) own[k] = lab_quality(&rows[i].runs[k], by);
+            rows[i].quality[by] = stats_of(own, lab->n_seeds);
+            learnt += isfinite(rows[i].quality[by].mean) != 0;
         }
+        noise = stats_noise_of(x, learnt, lab->n_seeds, LAB_MAX_SEEDS);
+        for (int i = 0; i < n; i++) rows[i].noise[by] = noise;
     }
     free(x);
     return 1;
