@@ -137,6 +137,7 @@ static void csv_list(const csv *t, int row, const char *column, double *x, int *
         finite &= isfinite(x[(*n)++]) != 0;
         if (end == s || !strchr(" ", *end)) fail("%s: row %d: %s=%s is not a list of numbers", t->path, row + 1, column, s);
     }
+    if (*s) fail("%s: row %d: %s has more than %d numbers", t->path, row + 1, column, max);
     if (!finite) *n = 0;
 }
 
@@ -186,6 +187,12 @@ static int family_of(const char *label) {
     return tolower((unsigned char)label[0]) == 'm' && tolower((unsigned char)label[1]) == 'q' ? SVG_GQA : SVG_MHA;
 }
 
+/* Whether an earlier row of q is of the same variant. */
+static int is_again(const question *q, int row) {
+    for (int i = 0; i < row; i++) if (*q->r[i].variant && !strcmp(q->r[i].variant, q->r[row].variant)) return 1;
+    return 0;
+}
+
 /* Estimates the noise of a question's runs by each yardstick. Where variants have not all as many seeds, from the first n of
    those that have them, for the n that tells most. */
 static void find_noise(question *q) {
@@ -195,7 +202,7 @@ static void find_noise(question *q) {
         for (int n = 2; n <= MAX_SEEDS; n++) {
             stats_noise with;
             int variants = 0;
-            for (int i = 0; i < q->n; i++) if (list_in(&q->r[i], y)->n >= n)
+            for (int i = 0; i < q->n; i++) if (list_in(&q->r[i], y)->n >= n && !is_again(q, i))
                 memcpy(x + MAX_SEEDS * variants++, list_in(&q->r[i], y)->x, (size_t)n * sizeof *x);
             with = stats_noise_of(x, variants, n, MAX_SEEDS);
             if (with.df > noise.df) noise = with;

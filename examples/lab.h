@@ -113,7 +113,8 @@ static const struct lab_variable { const char *name, *missing, *text; } lab_vari
     {"GLUE", NULL, "a directory of tasks to fine-tune on, NAME.train.json and NAME.validation.json in JSON lines, as\n"
                    "the BabyLM 2023 evaluation has those of GLUE; without it none"},
     {"SEEDS", "3", "1 to 32: models of each variant; with more, smaller differences get clear, and what is trained\n"
-                   "already is found again"},
+                   "already is found again. To be chosen before looking: who adds seeds until something is clear finds\n"
+                   "more than there is"},
     {"OUT", "out", "the directory for runs, tables and report"},
     {"THREADS", "0", "1 to 1024; 0: as many as there are processors"},
     {"ISA", "auto", "scalar, avx2, avx512 or neon; auto: the best there is. Machines that share OUT get the same bits\n"
@@ -1805,13 +1806,20 @@ static lab_path lab_published(double x, int decimals) {
     return x > 0 ? lab_pathf("%.*f", decimals, x) : lab_pathf("-");
 }
 
+/* Mean ± sd (min..max), or the only one there is; `width` columns wide. */
+static lab_path lab_spread(const stats *s, int digits, int range_digits, int width) {
+    if (s->n < 2) return lab_pathf("%5.*f%*s", digits, s->mean, width - 5 - (digits > 2), "");
+    return lab_pathf("%5.*f ± %4.*f (%4.*f..%5.*f)", digits, s->mean, digits, s->sd, range_digits, s->min, range_digits,
+                     s->max);
+}
+
 static void lab_table(const lab_state *lab, const lab_row *rows, int n) {
     const lab_scale *s = lab->scale;
     double one_answer = 0;
     int glue = lab->n_tasks ? 29 : 0;                       /* width */
 
     for (int i = 0; i < lab->n_tasks; i++) one_answer += rows[0].runs[0].one_answer[i];
-    printf("\nQuality: V %d, C %d, T %d, L 2, %d steps of %d documents. Mean ± sd (min..max) of n = %d seeds.\n",
+    printf("\nQuality: V %d, C %d, T %d, L 2, %d steps of %d documents. Mean ± sd (min..max) over seeds, n = %d.\n",
            atv_tokenizer_vocab_size(lab->tokenizer), s->hidden_size, s->context, lab->steps, s->batch * s->accumulate,
            lab->n_seeds);
     if (lab->n_tasks) {
@@ -1825,12 +1833,11 @@ static void lab_table(const lab_state *lab, const lab_row *rows, int n) {
     printf("%-18s   %-29s   %10s   %-26s   %-*s%8s%7s\n", "", "", "", "", glue, "", "BLiMP", "GLUE");
     for (int i = 0; i < n; i++) {
         const lab_row *r = &rows[i];
-        const stats *loss = &r->quality[LAB_LOSS], *pairs = &r->quality[LAB_ACCURACY], *tasks = &r->quality[LAB_GLUE];
-        printf("%-18s   %.4f ± %.4f (%.3f..%.3f)   %10.2f   ", r->label, loss->mean, loss->sd, loss->min, loss->max,
+        printf("%-18s   %s   %10.2f   ", r->label, lab_spread(&r->quality[LAB_LOSS], 4, 3, 30).s,
                r->quality[LAB_PERPLEXITY].mean);
-        if (lab->n_kinds) printf("%5.1f ± %4.1f (%4.1f..%5.1f)   ", pairs->mean, pairs->sd, pairs->min, pairs->max);
+        if (lab->n_kinds) printf("%s   ", lab_spread(&r->quality[LAB_ACCURACY], 1, 1, 26).s);
         else printf("%-26s   ", "-");
-        if (lab->n_tasks) printf("%5.1f ± %4.1f (%4.1f..%5.1f)   ", tasks->mean, tasks->sd, tasks->min, tasks->max);
+        if (lab->n_tasks) printf("%s   ", lab_spread(&r->quality[LAB_GLUE], 1, 1, 26).s);
         printf("%8s%7s\n", lab_published(r->variant->pub_blimp, 1).s, lab_published(r->variant->pub_glue, 1).s);
     }
 
@@ -1850,8 +1857,8 @@ static void lab_table(const lab_state *lab, const lab_row *rows, int n) {
         printf("   %7d%8s%8s\n", r->variant->pub_ffn, lab_published(r->variant->pub_us16, 2).s,
                lab_published(r->variant->pub_us512, 2).s);
     }
-    printf("\nIn brackets, intervals of which %d hold together in %g of 100 such runs: what leaves 100 %%, or 0, out is "
-           "clear.\n", STATS_TOGETHER, 100 * (1 - STATS_WRONG));
+    printf("\nBelow, in brackets: intervals of which %d hold together in %g of 100 such runs, where there is enough for "
+           "one; what\nleaves 100 %%, or 0, out is clear.\n", STATS_TOGETHER, 100 * (1 - STATS_WRONG));
 }
 
 /* One variant against another over equal seeds, with its interval. */
@@ -2070,9 +2077,11 @@ static void lab_save(lab_state *lab, const lab_row *rows, int n) {
         lab_csv_string(&t, r->label);
         lab_print(&t, ",%d,%d,%d,%d,%g,%g,%ld,%lu,%d", r->shape.num_heads, r->shape.num_key_value_heads, r->shape.kqv_size,
                   r->shape.intermediate_size, v->group, v->kqv, r->parameters, (unsigned long)r->kv_bytes, lab->n_seeds);
-        lab_print(&t, ",%.9g,%.9g,%.9g", loss->mean, loss->sd, r->quality[LAB_PERPLEXITY].mean);
+        lab_field(&t, loss->mean, 1);
+        lab_field(&t, loss->sd, loss->n > 1);
+        lab_field(&t, r->quality[LAB_PERPLEXITY].mean, 1);
         lab_field(&t, right->mean, has_pairs);
-        lab_field(&t, right->sd, has_pairs);
+        lab_field(&t, right->sd, has_pairs && right->n > 1);
         lab_print(&t, ",%.6g,%.6g,%d", r->speed[0].us.took, r->speed[1].us.took, v->pub_ffn);
         lab_field(&t, v->pub_blimp, v->pub_blimp > 0);
         lab_field(&t, v->pub_glue, v->pub_glue > 0);
@@ -2098,7 +2107,7 @@ static void lab_save(lab_state *lab, const lab_row *rows, int n) {
             lab_list(&t, ratios, s->rounds);
         }
         lab_field(&t, tuned->mean, lab->n_tasks > 0);
-        lab_field(&t, tuned->sd, lab->n_tasks > 0);
+        lab_field(&t, tuned->sd, lab->n_tasks > 0 && tuned->n > 1);
         lab_list(&t, x[LAB_GLUE], lab->n_tasks ? lab->n_seeds : 0);
         lab_print(&t, "\n");
     }

@@ -10,9 +10,9 @@
      noise of a single run, estimated from all variants that were trained together (stats_noise): three seeds alone know
      their spread so badly that by chance it often comes out far too small. It takes the noise to be alike for all
      variants, roughly normal, and seeds to be drawn independently. Two variants alone make it the paired t-test. One seed
-     says nothing.
+     says nothing; adding seeds until something is clear says more than is true.
    - A ratio of times is clear when the interval of its median (stats_median) leaves one out. It assumes no distribution, but
-     needs nine turns to be what it says.
+     independent turns, and needs nine of them to be what it says.
    - A claim about many variants rests on one comparison, named before looking: the first variant against the last where
      something should rise or fall, the mean over all where each should be above or below another. The others can only
      take it away: one that is clear the other way makes it "cannot tell". So comparing more does not claim more.

@@ -119,6 +119,18 @@ row "GQA .5" 8 .5 1 "2 4 2.5 9" "" "$(around .7)" "$(around .7)"
 row "GQA .125" 8 .125 1 "8.2 10.2 12.2" "" "$(around .5)" "$(around .5)"
 judged; verdict a supports; says "GQA .125 against MHA +8.200 (+3.382 to +13.018; 3 seeds)"
 
+begin again; file rq1_1                                     # the same row twice is no more evidence
+for i in 1 2; do
+    row MHA 8 1 1 "1 2 3" "" "$ones" "$ones"
+    row "GQA .125" 8 .125 1 "3 4.6 5.4" "" "$(around .5)" "$(around .5)"
+done
+judged; verdict a "cannot tell"
+begin many; file rq1_1
+row MHA 8 1 1 "$(seq -s ' ' 33)" "" "$ones" "$ones"
+"$report" "$t/many" > "$t/many/said" 2>&1
+[ $? -eq 1 ] && grep -q 'row 2: loss_seeds has more than 32 numbers' "$t/many/said"
+result $? "33 seeds are cut"
+
 # Times: all of nine turns, the second smallest to the second largest of thirteen; nine turns at least.
 thirteen="1 1 1 1 $ones"
 ends nine "1 2 3" "2 3 4" ".5 .6 .5 .6 .5 .6 .5 .6 .9" "$ones"
