@@ -3085,7 +3085,7 @@ typedef struct atvi_attn_call {
     const int *q_len, *k_len, *q_offset;                    /* NULL as in atv_attn_seqs */
     int q_all, k_all;                                       /* lengths of every sequence where the array is NULL */
     const int64_t *q_start, *k_start;                       /* ragged: first position of each; NULL: summed up here */
-    int blocks;                                             /* query blocks of the longest sequence */
+    int blocks, items;                                      /* query blocks of an item; items of a sequence and head */
     atvi_view q, k, v, out, lse, dout, dq, dk, dv, probs;   /* probs: row, pos, head as strides of (b, i, h) */
 } atvi_attn_call;
 
@@ -3165,44 +3165,49 @@ static void atvi_attn_rows(const atvi_attn_call *c, const atvi_attn_seq *s, cons
     }
 }
 
-/* An item: one sequence, one key/value head, one block of queries, for all query heads of the group. */
+/* An item: one sequence, one key/value head, some blocks of queries, for all query heads of the group. */
 static void atvi_attn_forward_item(void *arg, int64_t item, int lane) {
     const atvi_attn_call *c = (const atvi_attn_call *)arg;
     const atv_attn *attn = c->attn;
     const atv_attn_desc *d = &attn->desc;
-    int block = (int)(item % c->blocks), g = (int)(item / c->blocks % d->n_kv_head), n;
-    atvi_attn_seq s = atvi_attn_seq_of(c, (int)(item / c->blocks / d->n_kv_head));
-    atvi_attn_block b;
-    if ((int64_t)block * ATVI_QUERIES >= s.q_len || attn->first[g] == attn->first[g + 1]) return;
-    b = atvi_attn_block_of(c, &s, (int64_t)block * ATVI_QUERIES, lane);
-    atvi_pack_panels(b.j0 / ATVI_PANEL, atvi_blocks(b.j0 + b.cols, ATVI_PANEL), s.k_len, d->head_dim,
+    int g = (int)(item / c->items % d->n_kv_head), n;
+    atvi_attn_seq s = atvi_attn_seq_of(c, (int)(item / c->items / d->n_kv_head));
+    int64_t i0 = item % c->items * c->blocks * ATVI_QUERIES;
+    int64_t end = ATVI_MIN(s.q_len, i0 + (int64_t)c->blocks * ATVI_QUERIES);
+    atvi_attn_block b, last;
+    if (i0 >= end || attn->first[g] == attn->first[g + 1]) return;
+    b = atvi_attn_block_of(c, &s, i0, lane);
+    last = atvi_attn_block_of(c, &s, (end - 1) / ATVI_QUERIES * ATVI_QUERIES, lane);
+    atvi_pack_panels(b.j0 / ATVI_PANEL, atvi_blocks(last.j0 + last.cols, ATVI_PANEL), s.k_len, d->head_dim,
                      atvi_at(&c->k, s.b, s.k_at, g), c->k.pos, b.kp);
-    for (n = attn->first[g]; n < attn->first[g + 1]; n++) {
-        int h = attn->heads[n];
-        atvi_attn_rows(c, &s, &b, h, 0);
-        if (c->out.p)
-            attn->ctx->kernels->matmul(b.rows, d->value_dim, b.cols, b.p, b.stride, 1, atvi_at(&c->v, s.b, s.k_at + b.j0, g),
-                                       ATVI_PANEL, c->v.pos, atvi_at(&c->out, s.b, s.q_at + b.i0, h), c->out.pos, NULL, 0,
-                                       atvi_chunk(b.cols));
-        if (c->probs.p) {
-            int64_t i;
-            for (i = 0; i < b.rows; i++)
-                memcpy(atvi_at(&c->probs, s.b, b.i0 + i, h) + b.j0, b.p + i * b.stride, (size_t)b.cols * sizeof *b.p);
+    for (; i0 < end; i0 += ATVI_QUERIES) {
+        b = atvi_attn_block_of(c, &s, i0, lane);
+        for (n = attn->first[g]; n < attn->first[g + 1]; n++) {
+            int h = attn->heads[n];
+            atvi_attn_rows(c, &s, &b, h, 0);
+            if (c->out.p)
+                attn->ctx->kernels->matmul(b.rows, d->value_dim, b.cols, b.p, b.stride, 1,
+                                           atvi_at(&c->v, s.b, s.k_at + b.j0, g), ATVI_PANEL, c->v.pos,
+                                           atvi_at(&c->out, s.b, s.q_at + i0, h), c->out.pos, NULL, 0, atvi_chunk(b.cols));
+            if (c->probs.p) {
+                int64_t i;
+                for (i = 0; i < b.rows; i++)
+                    memcpy(atvi_at(&c->probs, s.b, i0 + i, h) + b.j0, b.p + i * b.stride, (size_t)b.cols * sizeof *b.p);
+            }
         }
     }
 }
 
-static int64_t atvi_attn_items(atvi_attn_call *c, int by_block) {
-    int b;
-    int64_t longest = c->q_all;
-    if (c->q_len) for (longest = 0, b = 0; b < c->n_seq; b++) longest = ATVI_MAX(longest, c->q_len[b]);
-    c->blocks = (int)ATVI_MAX(1, atvi_blocks(longest, ATVI_QUERIES));
-    return (int64_t)c->n_seq * c->attn->desc.n_kv_head * (by_block ? c->blocks : 1);
-}
-
+/* As few items as keep all lanes at work: each packs its keys once. */
 static void atvi_attn_forward(atvi_attn_call *c) {
-    int64_t n = atvi_attn_items(c, 1);
-    atvi_parallel(c->attn->ctx, n, atvi_attn_forward_item, c);
+    int b;
+    int64_t longest = c->q_all, heads = (int64_t)c->n_seq * c->attn->desc.n_kv_head, blocks, items;
+    if (c->q_len) for (longest = 0, b = 0; b < c->n_seq; b++) longest = ATVI_MAX(longest, c->q_len[b]);
+    blocks = ATVI_MAX(1, atvi_blocks(longest, ATVI_QUERIES));
+    items = atvi_blocks(8 * (int64_t)atvi_lanes(c->attn->ctx), ATVI_MAX(1, heads));
+    c->blocks = (int)atvi_blocks(blocks, ATVI_MIN(blocks, items));
+    c->items = (int)atvi_blocks(blocks, c->blocks);
+    atvi_parallel(c->attn->ctx, heads * c->items, atvi_attn_forward_item, c);
 }
 
 /* ==== >>attn-backward ============================================================================================= */
@@ -3251,8 +3256,7 @@ static void atvi_attn_backward_item(void *arg, int64_t item, int lane) {
 }
 
 static void atvi_attn_backward(atvi_attn_call *c) {
-    int64_t n = atvi_attn_items(c, 0);
-    atvi_parallel(c->attn->ctx, n, atvi_attn_backward_item, c);
+    atvi_parallel(c->attn->ctx, (int64_t)c->n_seq * c->attn->desc.n_kv_head, atvi_attn_backward_item, c);
 }
 
 /* ---- attention on its own: tensors to views ---- */
