@@ -1558,7 +1558,8 @@ typedef struct atvi_tile {
     int64_t K, chunk, a_m, a_k, b_vec, b_k, c_m, last;      /* last: elements of the last vector that count */
     const atv_real *A, *B, *bias;
     atv_real *C;
-    const char *next;                                       /* what to ask for meanwhile */
+    const char *next;                                       /* what to ask for meanwhile, */
+    int64_t next_step;                                      /* and how many bytes on, where that is a line a step */
     int add;
 } atvi_tile;
 typedef void (*atvi_tile_fn)(const atvi_tile *t);
@@ -1772,11 +1773,12 @@ ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, c
     const atv_real *a[(VTALL + 2) / 3];                     /* three rows a pointer keep addresses short */
     const atv_real *B = t->B, *bias = t->bias;
     const char *next = t->next;
-    const int64_t a_m = t->a_m, a_k = t->a_k, b_vec = t->b_vec, b_k = t->b_k, last = t->last;
+    const int64_t a_m = t->a_m, a_k = t->a_k, b_vec = t->b_vec, b_k = t->b_k, last = t->last, next_step = t->next_step;
     int64_t left = t->K;
     int r, c, add = t->add;
     (void)last;
     (void)next;
+    (void)next_step;
     ATVI_UNROLL for (r = 0; r < rows; r += 3) a[r / 3] = t->A + r * a_m;
     do {
         V acc[VTALL][VCOLS];
@@ -1805,7 +1807,7 @@ ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, c
                 if (rows > VROWS) ATVI_FORGET(a[r / 3]);    /* an index for each row would cost an operation for each */
             }
             B += b_k;
-            next += 64 * ahead;
+            next += ahead == 1 ? next_step : 64 * ahead;
         }
         ATVI_UNROLL for (r = 0; r < rows; r++)
             ATVI_UNROLL for (c = 0; c < vecs; c++) {
@@ -1888,7 +1890,7 @@ static const atvi_tile_fn ATVI_FN(tiles_tall)[10] = {
    B + n/16 b_panel + n%16 + k b_k: packed panels (b_panel = 16 K, b_k = 16) and plain rows (b_panel = 16) alike. Each
    element is one sum in the order of k, cut after every `chunk`, so the bits do not depend on how M and N are split.
    A tile's width of columns at a time, in tiles of nearly equal height; they ask for the columns that come next while they
-   work: all their lines in few steps, or one a step. */
+   work: panels' lines all in few steps, or one a step; of plain rows a line each, the next tile for the next line. */
 static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
                             int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add,
                             int64_t chunk) {
@@ -1896,7 +1898,7 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
     int64_t n = 0;
     atvi_tile t;
     t.K = K; t.chunk = chunk; t.A = A; t.a_m = a_m; t.a_k = a_k; t.B = B; t.b_k = b_k; t.C = C; t.c_m = c_m;
-    t.bias = bias; t.add = add; t.b_vec = VN >= ATVI_PANEL ? b_panel : VN;
+    t.next_step = 64; t.bias = bias; t.add = add; t.b_vec = VN >= ATVI_PANEL ? b_panel : VN;
 #if VTALL == 16
     /* Few rows and long sums: in one tile a vector wide B is read once, in the order in which it lies in memory; it is asked
        for 32 lines ahead. (Rows a multiple of 2 KB apart would push each other out of the nearest cache.) */
@@ -1911,6 +1913,7 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
         const int64_t left = ATVI_MIN(width, N - n), vecs = (left + VN - 1) / VN;
         const atvi_tile_fn *tiles = ATVI_FN(tiles)[left % VN != 0][vecs - 1];
         int64_t m = 0, count, lines = left == width && b_k == ATVI_PANEL ? width * K / ATVI_LINE : 0;
+        int64_t row_lines = b_k != ATVI_PANEL && n + 2 * width <= N ? width / ATVI_LINE : 0;
         t.last = left - (vecs - 1) * VN;
         t.B = B + n / ATVI_PANEL * b_panel + n % ATVI_PANEL;
         t.bias = bias ? bias + n : NULL;
@@ -1924,6 +1927,10 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
                 ATVI_FN(tiles_ahead)[many][rows - 1](&t);
                 t.next += 64 * K << many;
                 lines -= K << many;
+            } else if (row_lines > 0) {
+                t.next = (const char *)(t.B + width + --row_lines * ATVI_LINE);
+                t.next_step = b_k * (int64_t)sizeof(atv_real);
+                ATVI_FN(tiles_ahead)[0][rows - 1](&t);
             } else tiles[rows - 1](&t);
             m += rows;
         }
@@ -2136,7 +2143,7 @@ static void ATVI_FN(adamw)(int64_t n, atv_real *w, const atv_real *g, atv_real *
 }
 
 static const atvi_kernels ATVI_FN(kernels) = {
-    ATVI_FN(matmul), ATVI_FN(panels), ATVI_FN(add), ATVI_FN(dot), ATVI_FN(norm), ATVI_FN(norm_back),
+    VN * VCOLS, ATVI_FN(matmul), ATVI_FN(panels), ATVI_FN(add), ATVI_FN(dot), ATVI_FN(norm), ATVI_FN(norm_back),
     ATVI_FN(norm_back_params), ATVI_FN(logsumexp), ATVI_FN(softmax), ATVI_FN(exp_shift), ATVI_FN(softmax_back),
     ATVI_FN(gelu), ATVI_FN(gelu_back), ATVI_FN(adamw),
 };
@@ -2190,6 +2197,7 @@ typedef struct atvi_adamw {
 } atvi_adamw;
 
 struct atvi_kernels {
+    int64_t width;                                          /* columns of a tile */
     void (*matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
                    int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add, int64_t chunk);
     void (*panels)(int64_t rows, int64_t n, const atv_real *from, int64_t stride, atv_real *to, int64_t panel);
@@ -2861,23 +2869,23 @@ static void atvi_colsum_item(void *arg, int64_t item, int lane) {
 
 /* ---- products that read their operands down the columns ---- */
 
-/* C takes K in steps. For each step the lanes first copy what it needs of B into panels; then they share the blocks of C.
-   Where A lies down the columns, whoever takes a block first copies its part of A: rows a power of two apart push each other
-   out of the caches. */
+/* C takes K in steps. Where A lies down the columns, whoever takes a block of C first copies its part of A: rows a power of
+   two apart push each other out of the caches. Where such rows are B's, or tiles are narrow, or many blocks share B, the
+   lanes first copy a step of it into panels; else blocks read B where it is, step after step, and no lane waits. */
 #define ATVI_STEP 512                                       /* of K */
 #define ATVI_TALL 96                                        /* rows of a block */
 #define ATVI_APART (ATVI_TALL + ATVI_PANEL)                 /* reals between its copied columns: an odd number of lines */
-#define ATVI_MOST 2048                                      /* columns copied at once */
+#define ATVI_MOST 2048                                      /* columns copied at once; more rows share B */
 #define ATVI_COPY_A (ATVI_STEP * ATVI_APART)                /* reals, of each lane */
 #define ATVI_COPY_B ((ATVI_STEP + 1) * ATVI_MOST)
 
 typedef struct atvi_product_job {
-    int64_t M, N, K;                                        /* of what is copied at once */
-    const atv_real *A, *B;
-    int64_t a_m, a_k, b_k, c_m;
+    int64_t M, N, K, step;                                  /* of what is shared out at once */
+    const atv_real *A, *B, *from;                           /* from: what B is copied from, its rows c_m apart */
+    int64_t a_m, a_k, b_panel, b_k, c_m;
     atv_real *C, *a, *b;
     int add;
-    int64_t chunk, panel, rows, cols;                       /* rows, columns: of an item */
+    int64_t chunk, rows, cols;                              /* rows, columns: of an item */
     const atvi_kernels *k;
 } atvi_product_job;
 
@@ -2890,44 +2898,53 @@ static void atvi_product_copy_item(void *arg, int64_t item, int lane) {
     const atvi_product_job *j = (const atvi_product_job *)arg;
     const int64_t n = item * ATVI_COLS;
     (void)lane;
-    j->k->panels(j->K, ATVI_MIN(ATVI_COLS, j->N - n), j->B + n, j->b_k, j->b + n / ATVI_PANEL * j->panel, j->panel);
+    j->k->panels(j->K, ATVI_MIN(ATVI_COLS, j->N - n), j->from + n, j->c_m, j->b + n / ATVI_PANEL * j->b_panel, j->b_panel);
 }
 
 static void atvi_product_item(void *arg, int64_t item, int lane) {
     const atvi_product_job *j = (const atvi_product_job *)arg;
     const int64_t m_blocks = atvi_blocks(j->M, j->rows);
     const int64_t m = item % m_blocks * j->rows, n = item / m_blocks * j->cols, rows = ATVI_MIN(j->rows, j->M - m);
-    const atv_real *A = j->A + m * j->a_m;
-    int64_t a_k = j->a_k, k;
-    if (j->a_m == 1) {
-        atv_real *a = j->a + lane * ATVI_COPY_A;
-        for (k = 0; k < j->K; k++) memcpy(a + k * ATVI_APART, A + k * a_k, (size_t)rows * sizeof *a);
-        A = a;
-        a_k = ATVI_APART;
+    const atv_real *B = j->B + n / ATVI_PANEL * j->b_panel;
+    atv_real *a = j->a + lane * ATVI_COPY_A;
+    int64_t k, i;
+    for (k = 0; k < j->K; k += j->step) {
+        const int64_t steps = ATVI_MIN(j->step, j->K - k);
+        const atv_real *A = j->A + m * j->a_m + k * j->a_k;
+        for (i = 0; j->a_m == 1 && i < steps; i++)
+            memcpy(a + i * ATVI_APART, A + i * j->a_k, (size_t)rows * sizeof *a);
+        j->k->matmul(rows, ATVI_MIN(j->cols, j->N - n), steps, j->a_m == 1 ? a : A, j->a_m,
+                     j->a_m == 1 ? ATVI_APART : j->a_k, B + k * j->b_k, j->b_panel, j->b_k, j->C + m * j->c_m + n, j->c_m,
+                     NULL, j->add || k > 0, j->chunk);
     }
-    j->k->matmul(rows, ATVI_MIN(j->cols, j->N - n), j->K, A, j->a_m, a_k, j->b + n / ATVI_PANEL * j->panel, j->panel,
-                 ATVI_PANEL, j->C + m * j->c_m + n, j->c_m, NULL, j->add, j->chunk);
 }
 
 /* C [M,N] = A B (+ C with add). A [M,K] at A + m a_m + k a_k, B [K,N].   scratch [atvi_product_scratch] */
 static void atvi_product(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k,
                          const atv_real *B, atv_real *C, int add, atv_real *scratch) {
-    const int64_t step = atvi_blocks(K, atvi_blocks(K, ATVI_STEP));
-    int64_t n, k;
+    const int64_t most_items = 4 * (int64_t)atvi_lanes(ctx);
+    const int copies = M > ATVI_MOST || N % 512 == 0 || ctx->kernels->width < ATVI_COLS;
+    int64_t blocks = atvi_blocks(M, ATVI_TALL), n, k;
     atvi_product_job j;
-    j.M = M; j.a_m = a_m; j.a_k = a_k; j.b_k = N; j.c_m = N; j.chunk = atvi_chunk(K);
+    if (!copies) blocks = ATVI_MAX(blocks, ATVI_MIN(most_items, atvi_blocks(M, ATVI_TALL / 2)));
+    j.M = M; j.N = N; j.K = K; j.step = atvi_blocks(K, atvi_blocks(K, ATVI_STEP));
+    j.A = A; j.a_m = a_m; j.a_k = a_k; j.B = B; j.b_panel = ATVI_PANEL; j.b_k = N;
+    j.C = C; j.c_m = N; j.add = add; j.chunk = atvi_chunk(K);
     j.b = scratch; j.a = scratch + ATVI_COPY_B; j.k = ctx->kernels;
-    j.rows = atvi_blocks(atvi_blocks(M, atvi_blocks(M, ATVI_TALL)), 6) * 6;
-    for (n = 0; n < N; n += ATVI_MOST)
-        for (k = 0; k < K; k += step) {
+    j.rows = atvi_blocks(atvi_blocks(M, blocks), 6) * 6;
+    j.cols = atvi_blocks(M, j.rows) < most_items ? 4 * ATVI_COLS : N;
+    if (!copies) atvi_parallel(ctx, atvi_blocks(M, j.rows) * atvi_blocks(N, j.cols), atvi_product_item, &j);
+    for (n = 0; copies && n < N; n += ATVI_MOST)
+        for (k = 0; k < K; k += j.step) {
             j.N = ATVI_MIN(ATVI_MOST, N - n);
-            j.K = ATVI_MIN(step, K - k);
+            j.K = ATVI_MIN(j.step, K - k);
             j.A = A + k * a_k;
-            j.B = B + k * N + n;
+            j.from = B + k * N + n;
+            j.B = j.b;
+            j.b_panel = ATVI_PANEL * (j.K + 1);
+            j.b_k = ATVI_PANEL;
             j.C = C + n;
             j.add = add || k > 0;
-            j.panel = ATVI_PANEL * (j.K + 1);
-            j.cols = atvi_blocks(M, j.rows) < 4 * (int64_t)atvi_lanes(ctx) ? 4 * ATVI_COLS : j.N;
             atvi_parallel(ctx, atvi_blocks(j.N, ATVI_COLS), atvi_product_copy_item, &j);
             atvi_parallel(ctx, atvi_blocks(M, j.rows) * atvi_blocks(j.N, j.cols), atvi_product_item, &j);
         }

@@ -278,6 +278,45 @@ static void test_products(void) {
     }
 }
 
+/* Whole products on several lanes: with B copied and where it lies, in one step of K and in several, in one stretch of
+   columns and in two. One lane and three have the same bits. */
+static void test_shared_products(void) {
+    static const int shapes[][3] = { { 130, 384, 1100 }, { 390, 70, 513 }, { 50, 512, 600 }, { 2060, 40, 530 },
+                                     { 7, 2100, 40 }, { 3, 2560, 520 }, { 40, 9, 1700 }, { 1, 1, 1 } };
+    atv_rng rng = { 75 };
+    int i, isa, lanes;
+    for (i = 0; i < 4 * (int)(sizeof shapes / sizeof shapes[0]); i++) {
+        const int *s = shapes[i / 4];
+        product p = product_make(&rng, s[0], s[1], s[2], 0);
+        float *first = floats(p.M * p.N);
+        p.columns = i % 2;
+        p.add = i / 2 % 2;
+        p.packed = p.biased = p.a_gap = p.b_gap = p.c_gap = 0;
+        product_answer(&p);
+        for (isa = 0; isa < ATV_ISA_COUNT; isa++)
+            for (lanes = 1; kernels[isa] && lanes <= 3; lanes += 2) {
+                const double bound = UNIT * (4 + 2 * sqrt((double)p.K));
+                atv_ctx *ctx = test_ctx((atv_isa)isa, lanes);
+                float *scratch = floats((int64_t)atvi_product_scratch(ctx));
+                int64_t wrong = 0, at;
+                product_place(&p, &rng);
+                atvi_product(ctx, p.M, p.N, p.K, areas[0].p, at_a(&p, 1, 0), at_a(&p, 0, 1), areas[1].p, areas[2].p, p.add,
+                             scratch);
+                for (at = 0; at < p.M * p.N; at++)
+                    wrong += !close_to(areas[2].p[at], p.want[at], bound * p.size[at]);
+                CHECK(wrong == 0, "%s, %d lanes: %d wrong", product_text(&p, isa), lanes, (int)wrong);
+                CHECK(broken_fence(3) < 0, "%s, %d lanes: written beside C", product_text(&p, isa), lanes);
+                if (lanes == 1) memcpy(first, areas[2].p, (size_t)(p.M * p.N) * sizeof *first);
+                else CHECK(same_bits(first, areas[2].p, (size_t)(p.M * p.N)), "%s: other bits on %d lanes",
+                           product_text(&p, isa), lanes);
+                free(scratch);
+                atv_ctx_destroy(ctx);
+            }
+        free(first);
+        product_free(&p);
+    }
+}
+
 /* Rows of A outside m0..m0+M and columns of B outside n0..n0+N become large. */
 static void enlarge(const product *p, int m0, int M, int n0, int N) {
     int64_t m, n, k;
@@ -902,6 +941,7 @@ int main(int argc, char **argv) {
     areas_make();
     test_products();
     test_product_parts();
+    test_shared_products();
     test_panels();
     if (test_nonfinite) test_product_specials();
     else SKIP("products of NaN and infinity: compiled for finite mathematics");
