@@ -2875,7 +2875,7 @@ static void atvi_colsum_item(void *arg, int64_t item, int lane) {
 #define ATVI_STEP 512                                       /* of K */
 #define ATVI_TALL 96                                        /* rows of a block */
 #define ATVI_APART (ATVI_TALL + ATVI_PANEL)                 /* reals between its copied columns: an odd number of lines */
-#define ATVI_MOST 2048                                      /* columns copied at once; more rows share B */
+#define ATVI_MOST 2048                                      /* columns copied at once; for more rows than that it pays */
 #define ATVI_COPY_A (ATVI_STEP * ATVI_APART)                /* reals, of each lane */
 #define ATVI_COPY_B ((ATVI_STEP + 1) * ATVI_MOST)
 
@@ -2922,17 +2922,17 @@ static void atvi_product_item(void *arg, int64_t item, int lane) {
 /* C [M,N] = A B (+ C with add). A [M,K] at A + m a_m + k a_k, B [K,N].   scratch [atvi_product_scratch] */
 static void atvi_product(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k,
                          const atv_real *B, atv_real *C, int add, atv_real *scratch) {
-    const int64_t most_items = 4 * (int64_t)atvi_lanes(ctx);
+    const int64_t enough = 4 * (int64_t)atvi_lanes(ctx);    /* items, for the lanes to end together */
     const int copies = M > ATVI_MOST || N % 512 == 0 || ctx->kernels->width < ATVI_COLS;
     int64_t blocks = atvi_blocks(M, ATVI_TALL), n, k;
     atvi_product_job j;
-    if (!copies) blocks = ATVI_MAX(blocks, ATVI_MIN(most_items, atvi_blocks(M, ATVI_TALL / 2)));
+    if (!copies) blocks = ATVI_MAX(blocks, ATVI_MIN(enough, atvi_blocks(M, ATVI_TALL / 2)));
     j.M = M; j.N = N; j.K = K; j.step = atvi_blocks(K, atvi_blocks(K, ATVI_STEP));
     j.A = A; j.a_m = a_m; j.a_k = a_k; j.B = B; j.b_panel = ATVI_PANEL; j.b_k = N;
     j.C = C; j.c_m = N; j.add = add; j.chunk = atvi_chunk(K);
     j.b = scratch; j.a = scratch + ATVI_COPY_B; j.k = ctx->kernels;
     j.rows = atvi_blocks(atvi_blocks(M, blocks), 6) * 6;
-    j.cols = atvi_blocks(M, j.rows) < most_items ? 4 * ATVI_COLS : N;
+    j.cols = atvi_blocks(M, j.rows) < enough ? 4 * ATVI_COLS : N;
     if (!copies) atvi_parallel(ctx, atvi_blocks(M, j.rows) * atvi_blocks(N, j.cols), atvi_product_item, &j);
     for (n = 0; copies && n < N; n += ATVI_MOST)
         for (k = 0; k < K; k += j.step) {
