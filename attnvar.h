@@ -1585,6 +1585,7 @@ typedef void (*atvi_tile_fn)(const atvi_tile *t);
 #  define VROWS          4                                  /* rows of a matrix tile, */
 #  define VCOLS          4                                  /* and its vectors a row; */
 #  define VTALL          VROWS                              /* rows of one that is a single vector wide */
+#  define VSTEPS         1                                  /* steps of K that a tile's loop takes at once where it can */
 #  define V_SET(x)       (x)
 #  define V_LOAD(p)      (*(p))
 #  define V_LOADN(p, n)  (*(p))
@@ -1621,6 +1622,7 @@ static float atvi_pow2_scalar(float n) {
 #  define VROWS          6
 #  define VCOLS          2
 #  define VTALL          VROWS
+#  define VSTEPS         4
 #  define V_SET(x)       _mm256_set1_ps(x)
 #  define V_LOAD(p)      _mm256_loadu_ps(p)
 #  define V_LOADN(p, n)  _mm256_maskload_ps(p, atvi_mask_avx2(n))
@@ -1631,6 +1633,8 @@ static float atvi_pow2_scalar(float n) {
 #  define V_MUL(a, b)    _mm256_mul_ps(a, b)
 #  define V_DIV(a, b)    _mm256_div_ps(a, b)
 #  define V_FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+#  define V_MAC(sum, a, b) \
+                             __asm__("vfmadd231ps {%2, %1, %0|%0, %1, %2}" : "+x"(sum) : "x"(a), "x"(b))
 #  define V_MAX(a, b)    _mm256_max_ps(a, b)
 #  define V_MIN(a, b)    _mm256_min_ps(a, b)
 #  define V_SQRT(a)      _mm256_sqrt_ps(a)
@@ -1641,6 +1645,26 @@ static float atvi_pow2_scalar(float n) {
                              _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23))
 ATVI_INLINE __m256i atvi_mask_avx2(int64_t n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+/* 6 rows of 8, a_m apart, to 8 of 6. */
+#  define V_TURN(A, a_m, to) atvi_turn_avx2(A, a_m, to)
+ATVI_INLINE void atvi_turn_avx2(const float *A, int64_t a_m, float *to) {
+    const __m256 a = _mm256_loadu_ps(A), b = _mm256_loadu_ps(A + a_m), c = _mm256_loadu_ps(A + 2 * a_m);
+    const __m256 d = _mm256_loadu_ps(A + 3 * a_m), e = _mm256_loadu_ps(A + 4 * a_m), f = _mm256_loadu_ps(A + 5 * a_m);
+    const __m256 ab0 = _mm256_unpacklo_ps(a, b), ab2 = _mm256_unpackhi_ps(a, b), cd0 = _mm256_unpacklo_ps(c, d);
+    const __m256 cd2 = _mm256_unpackhi_ps(c, d), ef0 = _mm256_unpacklo_ps(e, f), ef2 = _mm256_unpackhi_ps(e, f);
+    __m256 abcd[4], ef[4];
+    int i;
+    abcd[0] = _mm256_shuffle_ps(ab0, cd0, 0x44); ef[0] = ef0;
+    abcd[1] = _mm256_shuffle_ps(ab0, cd0, 0xEE); ef[1] = _mm256_shuffle_ps(ef0, ef0, 0xEE);
+    abcd[2] = _mm256_shuffle_ps(ab2, cd2, 0x44); ef[2] = ef2;
+    abcd[3] = _mm256_shuffle_ps(ab2, cd2, 0xEE); ef[3] = _mm256_shuffle_ps(ef2, ef2, 0xEE);
+    ATVI_UNROLL for (i = 0; i < 4; i++) {
+        _mm_storeu_ps(to + 6 * i, _mm256_castps256_ps128(abcd[i]));
+        _mm_storel_pi((__m64 *)(to + 6 * i + 4), _mm256_castps256_ps128(ef[i]));
+        _mm_storeu_ps(to + 6 * i + 24, _mm256_extractf128_ps(abcd[i], 1));
+        _mm_storel_pi((__m64 *)(to + 6 * i + 28), _mm256_extractf128_ps(ef[i], 1));
+    }
 }
 ATVI_INLINE float atvi_sum_avx2(__m256 v) {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -1660,6 +1684,7 @@ ATVI_INLINE float atvi_top_avx2(__m256 v) {
 #  define VROWS          6
 #  define VCOLS          4
 #  define VTALL          16
+#  define VSTEPS         1
 #  define V_SET(x)       _mm512_set1_ps(x)
 #  define V_LOAD(p)      _mm512_loadu_ps(p)
 #  define V_LOADN(p, n)  _mm512_maskz_loadu_ps((__mmask16)((1u << (n)) - 1), p)
@@ -1704,6 +1729,7 @@ ATVI_INLINE float atvi_top_avx512(__m512 v) {
 #  define VROWS          6
 #  define VCOLS          4
 #  define VTALL          VROWS
+#  define VSTEPS         1
 #  define V_SET(x)       vdupq_n_f32(x)
 #  define V_LOAD(p)      vld1q_f32(p)
 #  define V_LOADN(p, n)  atvi_loadn_neon(p, n)
@@ -1765,18 +1791,45 @@ ATVI_INLINE V ATVI_FN(exp)(V x) {
 }
 #endif
 
+#ifndef V_MAC
+#  define V_MAC(sum, a, b) ((sum) = V_FMA(a, b, sum))
+#endif
+
+/* One step of K of a tile: its rows of A, three a pointer, times `vecs` vectors of B. */
+ATVI_INLINE void ATVI_FN(step)(const int rows, const int vecs, const int part, const atv_real *const *a, int64_t a_m,
+                               const atv_real *B, int64_t b_vec, int64_t last, V (*acc)[VCOLS]) {
+    V b[VCOLS];
+    int r, c;
+    (void)last;
+    ATVI_UNROLL for (c = 0; c < vecs; c++)
+        b[c] = part && c == vecs - 1 ? V_LOADN(B + c * b_vec, last) : V_LOAD(B + c * b_vec);
+    ATVI_UNROLL for (r = 0; r < rows; r++) {
+        V x = V_SET(a[r / 3][r % 3 * a_m]);
+        ATVI_UNROLL for (c = 0; c < vecs; c++) V_MAC(acc[r][c], x, b[c]);
+    }
+}
+
 /* One tile of C: `rows` x `vecs` vectors kept in registers over `chunk` steps of K, then added to what is in C: short
    sums, added up, round less than one long one. With part the last vector has only `last` elements; `ahead` cache lines
-   from `next` on are asked for in each step. These are constants in each of the functions below, which are not inlined:
-   alone, they have registers enough. */
-ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, const int ahead, const atvi_tile *t) {
-    const atv_real *a[(VTALL + 2) / 3];                     /* three rows a pointer keep addresses short */
+   from `next` on are asked for in each step. With form ATVI_ANYHOW A and B lie as *t says; with the others B is panels, and A
+   rows (ATVI_IN_ROWS, K and chunk multiples of VSTEPS) or a strip, a step's elements side by side (ATVI_IN_STRIPS): their loop
+   takes VSTEPS steps at once. All that is left of it are the sums and what they load, which counts most where the core's
+   other hyperthread is busy and half as many operations start in a cycle. rows to form are constants in each of the
+   functions below, which are not inlined: alone, they have registers enough. */
+#define ATVI_ANYHOW 0
+#define ATVI_IN_ROWS 1
+#define ATVI_IN_STRIPS 2
+ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, const int ahead, const int form,
+                               const atvi_tile *t) {
+    const atv_real *a[(VTALL + 2) / 3], *at[(VTALL + 2) / 3];           /* three rows a pointer keep addresses short */
     const atv_real *B = t->B, *bias = t->bias;
     const char *next = t->next;
-    const int64_t a_m = t->a_m, a_k = t->a_k, b_vec = t->b_vec, b_k = t->b_k, last = t->last, next_step = t->next_step;
+    const int64_t a_m = form == ATVI_IN_STRIPS ? 1 : t->a_m;
+    const int64_t a_k = form == ATVI_IN_STRIPS ? rows : form == ATVI_IN_ROWS ? 1 : t->a_k;
+    const int64_t b_vec = form == ATVI_ANYHOW ? t->b_vec : VN, b_k = form == ATVI_ANYHOW ? t->b_k : ATVI_PANEL;
+    const int64_t last = t->last, next_step = t->next_step;
     int64_t left = t->K;
-    int r, c, add = t->add;
-    (void)last;
+    int r, c, u, add = t->add;
     (void)next;
     (void)next_step;
     ATVI_UNROLL for (r = 0; r < rows; r += 3) a[r / 3] = t->A + r * a_m;
@@ -1790,18 +1843,22 @@ ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, c
                 if (rows <= VROWS && c * VN % ATVI_LINE == 0) ATVI_PREFETCH_WRITE(t->C + r * c_m + c * VN);
             }
         ATVI_FORGET(c_m);                                   /* or all addresses of C are kept over the loop */
-        for (; n > 0; n--) {
-            V b[VCOLS];
-            ATVI_UNROLL for (c = 0; c < vecs; c++)
-                b[c] = part && c == vecs - 1 ? V_LOADN(B + c * b_vec, last) : V_LOAD(B + c * b_vec);
+        for (; form != ATVI_ANYHOW && n >= VSTEPS; n -= VSTEPS) {
+            ATVI_UNROLL for (u = 0; u < VSTEPS; u++) {
+                ATVI_UNROLL for (r = 0; r < rows; r += 3) at[r / 3] = a[r / 3] + u * a_k;
+                if (ahead > 0) ATVI_PREFETCH(next + u * 64);
+                ATVI_FN(step)(rows, vecs, part, at, a_m, B + u * b_k, b_vec, last, acc);
+            }
+            ATVI_UNROLL for (r = 0; r < rows; r += 3) a[r / 3] += VSTEPS * a_k;
+            B += VSTEPS * b_k;
+            next += VSTEPS * 64;
+        }
+        for (; form != ATVI_IN_ROWS && n > 0; n--) {
             if (ahead > 0) ATVI_PREFETCH(next);
             if (ahead > 1) ATVI_PREFETCH(next + 64);
             if (ahead > 2) ATVI_PREFETCH(next + 128);
             if (ahead > 3) ATVI_PREFETCH(next + 192);
-            ATVI_UNROLL for (r = 0; r < rows; r++) {
-                V x = V_SET(a[r / 3][r % 3 * a_m]);
-                ATVI_UNROLL for (c = 0; c < vecs; c++) acc[r][c] = V_FMA(x, b[c], acc[r][c]);
-            }
+            ATVI_FN(step)(rows, vecs, part, a, a_m, B, b_vec, last, acc);
             ATVI_UNROLL for (r = 0; r < rows; r += 3) {
                 a[r / 3] += a_k;
                 if (rows > VROWS) ATVI_FORGET(a[r / 3]);    /* an index for each row would cost an operation for each */
@@ -1828,56 +1885,67 @@ ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, c
     } while (left > 0);
 }
 
-#define ATVI_TILE(rows, vecs, part, ahead) \
-        static ATVI_ALONE void ATVI_FN(tile_##rows##_##vecs##part##ahead)(const atvi_tile *t) { \
-            ATVI_FN(tile)(rows, vecs, part, ahead, t); \
+#define ATVI_TILE(rows, vecs, part, ahead, form) \
+        static ATVI_ALONE void ATVI_FN(tile_##rows##_##vecs##part##ahead##form)(const atvi_tile *t) { \
+            ATVI_FN(tile)(rows, vecs, part, ahead, form, t); \
         }
 /* Tiles of 1 to VROWS rows. */
-#define ATVI_TILES(vecs, part, ahead) \
-        ATVI_TILE(1, vecs, part, ahead) ATVI_TILE(2, vecs, part, ahead) ATVI_TILE(3, vecs, part, ahead) \
-        ATVI_TILE(4, vecs, part, ahead) ATVI_TILES_MORE(vecs, part, ahead)
-#define ATVI_NAMES(vecs, part, ahead) { \
-        ATVI_FN(tile_1_##vecs##part##ahead), ATVI_FN(tile_2_##vecs##part##ahead), ATVI_FN(tile_3_##vecs##part##ahead), \
-        ATVI_FN(tile_4_##vecs##part##ahead) ATVI_NAMES_MORE(vecs, part, ahead) }
+#define ATVI_TILES(vecs, part, ahead, form) \
+        ATVI_TILE(1, vecs, part, ahead, form) ATVI_TILE(2, vecs, part, ahead, form) \
+        ATVI_TILE(3, vecs, part, ahead, form) ATVI_TILE(4, vecs, part, ahead, form) \
+        ATVI_TILES_MORE(vecs, part, ahead, form)
+#define ATVI_NAMES(vecs, part, ahead, form) { \
+        ATVI_FN(tile_1_##vecs##part##ahead##form), ATVI_FN(tile_2_##vecs##part##ahead##form), \
+        ATVI_FN(tile_3_##vecs##part##ahead##form), ATVI_FN(tile_4_##vecs##part##ahead##form) \
+        ATVI_NAMES_MORE(vecs, part, ahead, form) }
 #if VROWS == 6
-#  define ATVI_TILES_MORE(vecs, part, ahead) ATVI_TILE(5, vecs, part, ahead) ATVI_TILE(6, vecs, part, ahead)
-#  define ATVI_NAMES_MORE(vecs, part, ahead) \
-        , ATVI_FN(tile_5_##vecs##part##ahead), ATVI_FN(tile_6_##vecs##part##ahead)
+#  define ATVI_TILES_MORE(vecs, part, ahead, form) \
+        ATVI_TILE(5, vecs, part, ahead, form) ATVI_TILE(6, vecs, part, ahead, form)
+#  define ATVI_NAMES_MORE(vecs, part, ahead, form) \
+        , ATVI_FN(tile_5_##vecs##part##ahead##form), ATVI_FN(tile_6_##vecs##part##ahead##form)
 #else
-#  define ATVI_TILES_MORE(vecs, part, ahead)
-#  define ATVI_NAMES_MORE(vecs, part, ahead)
+#  define ATVI_TILES_MORE(vecs, part, ahead, form)
+#  define ATVI_NAMES_MORE(vecs, part, ahead, form)
 #endif
-ATVI_TILES(1, 0, 0) ATVI_TILES(2, 0, 0) ATVI_TILES(1, 1, 0) ATVI_TILES(2, 1, 0)
+ATVI_TILES(1, 0, 0, 0) ATVI_TILES(2, 0, 0, 0) ATVI_TILES(1, 1, 0, 0) ATVI_TILES(2, 1, 0, 0)
 #if VCOLS == 4
-ATVI_TILES(3, 0, 0) ATVI_TILES(4, 0, 0) ATVI_TILES(3, 1, 0) ATVI_TILES(4, 1, 0)
-ATVI_TILES(4, 0, 1) ATVI_TILES(4, 0, 2) ATVI_TILES(4, 0, 4)
+ATVI_TILES(3, 0, 0, 0) ATVI_TILES(4, 0, 0, 0) ATVI_TILES(3, 1, 0, 0) ATVI_TILES(4, 1, 0, 0)
+ATVI_TILES(4, 0, 1, 0) ATVI_TILES(4, 0, 2, 0) ATVI_TILES(4, 0, 4, 0)
 #else
-ATVI_TILES(2, 0, 1) ATVI_TILES(2, 0, 2) ATVI_TILES(2, 0, 4)
+ATVI_TILES(2, 0, 1, 0)
+ATVI_TILES(2, 0, 0, 1) ATVI_TILES(2, 0, 1, 1) ATVI_TILES(2, 0, 0, 2) ATVI_TILES(2, 0, 1, 2)
 #endif
 /* [whole, part of the last vector][vectors - 1][rows - 1] */
 static const atvi_tile_fn ATVI_FN(tiles)[2][VCOLS][VROWS] = {
 #if VCOLS == 4
-    {ATVI_NAMES(1, 0, 0), ATVI_NAMES(2, 0, 0), ATVI_NAMES(3, 0, 0), ATVI_NAMES(4, 0, 0)},
-    {ATVI_NAMES(1, 1, 0), ATVI_NAMES(2, 1, 0), ATVI_NAMES(3, 1, 0), ATVI_NAMES(4, 1, 0)}
+    {ATVI_NAMES(1, 0, 0, 0), ATVI_NAMES(2, 0, 0, 0), ATVI_NAMES(3, 0, 0, 0), ATVI_NAMES(4, 0, 0, 0)},
+    {ATVI_NAMES(1, 1, 0, 0), ATVI_NAMES(2, 1, 0, 0), ATVI_NAMES(3, 1, 0, 0), ATVI_NAMES(4, 1, 0, 0)}
 #else
-    {ATVI_NAMES(1, 0, 0), ATVI_NAMES(2, 0, 0)}, {ATVI_NAMES(1, 1, 0), ATVI_NAMES(2, 1, 0)}
+    {ATVI_NAMES(1, 0, 0, 0), ATVI_NAMES(2, 0, 0, 0)}, {ATVI_NAMES(1, 1, 0, 0), ATVI_NAMES(2, 1, 0, 0)}
 #endif
 };
 /* whole ones of full width: [1, 2, 4 lines asked for][rows - 1] */
-static const atvi_tile_fn ATVI_FN(tiles_ahead)[3][VROWS] = {
+static const atvi_tile_fn ATVI_FN(tiles_ahead)[][VROWS] = {
 #if VCOLS == 4
-    ATVI_NAMES(4, 0, 1), ATVI_NAMES(4, 0, 2), ATVI_NAMES(4, 0, 4)
+    ATVI_NAMES(4, 0, 1, 0), ATVI_NAMES(4, 0, 2, 0), ATVI_NAMES(4, 0, 4, 0)
 #else
-    ATVI_NAMES(2, 0, 1), ATVI_NAMES(2, 0, 2), ATVI_NAMES(2, 0, 4)
+    ATVI_NAMES(2, 0, 1, 0)
 #endif
 };
+#if VSTEPS > 1
+/* and of ATVI_IN_ROWS, ATVI_IN_STRIPS: [form - 1][lines asked for][rows - 1] */
+static const atvi_tile_fn ATVI_FN(tiles_quick)[2][2][VROWS] = {
+    {ATVI_NAMES(2, 0, 0, 1), ATVI_NAMES(2, 0, 1, 1)}, {ATVI_NAMES(2, 0, 0, 2), ATVI_NAMES(2, 0, 1, 2)}
+};
+#endif
 #if VTALL == 16
-ATVI_TILE(7, 1, 0, 1) ATVI_TILE(8, 1, 0, 1) ATVI_TILE(9, 1, 0, 1) ATVI_TILE(10, 1, 0, 1) ATVI_TILE(11, 1, 0, 1)
-ATVI_TILE(12, 1, 0, 1) ATVI_TILE(13, 1, 0, 1) ATVI_TILE(14, 1, 0, 1) ATVI_TILE(15, 1, 0, 1) ATVI_TILE(16, 1, 0, 1)
+ATVI_TILE(7, 1, 0, 1, 0) ATVI_TILE(8, 1, 0, 1, 0) ATVI_TILE(9, 1, 0, 1, 0) ATVI_TILE(10, 1, 0, 1, 0)
+ATVI_TILE(11, 1, 0, 1, 0) ATVI_TILE(12, 1, 0, 1, 0) ATVI_TILE(13, 1, 0, 1, 0) ATVI_TILE(14, 1, 0, 1, 0)
+ATVI_TILE(15, 1, 0, 1, 0) ATVI_TILE(16, 1, 0, 1, 0)
 /* [rows - 7] */
 static const atvi_tile_fn ATVI_FN(tiles_tall)[10] = {
-    ATVI_FN(tile_7_101), ATVI_FN(tile_8_101), ATVI_FN(tile_9_101), ATVI_FN(tile_10_101), ATVI_FN(tile_11_101),
-    ATVI_FN(tile_12_101), ATVI_FN(tile_13_101), ATVI_FN(tile_14_101), ATVI_FN(tile_15_101), ATVI_FN(tile_16_101)
+    ATVI_FN(tile_7_1010), ATVI_FN(tile_8_1010), ATVI_FN(tile_9_1010), ATVI_FN(tile_10_1010), ATVI_FN(tile_11_1010),
+    ATVI_FN(tile_12_1010), ATVI_FN(tile_13_1010), ATVI_FN(tile_14_1010), ATVI_FN(tile_15_1010), ATVI_FN(tile_16_1010)
 };
 #endif
 #undef ATVI_TILE
@@ -1888,7 +1956,8 @@ static const atvi_tile_fn ATVI_FN(tiles_tall)[10] = {
 
 /* C[m,n] = sum_k A[m,k] B[k,n] (+ bias[n]) (+ C[m,n] if add). A[m,k] at A + m a_m + k a_k; column n of B's row k at
    B + n/16 b_panel + n%16 + k b_k: packed panels (b_panel = 16 K, b_k = 16) and plain rows (b_panel = 16) alike. Each
-   element is one sum in the order of k, cut after every `chunk`, so the bits do not depend on how M and N are split.
+   element is one sum in the order of k, cut after every `chunk`, so the bits do not depend on how M and N are split. With
+   a_m = 0 A is strips, as the function below makes them.
    A tile's width of columns at a time, in tiles of nearly equal height; they ask for the columns that come next while they
    work: panels' lines all in few steps, or one a step; of plain rows a line each, the next tile for the next line. */
 static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
@@ -1917,11 +1986,19 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
         t.last = left - (vecs - 1) * VN;
         t.B = B + n / ATVI_PANEL * b_panel + n % ATVI_PANEL;
         t.bias = bias ? bias + n : NULL;
-        t.next = (const char *)(n + 2 * width <= N ? t.B + width * K : B);
+        t.next = (const char *)(n + 2 * width <= N ? B + (n + width) / ATVI_PANEL * b_panel : B);
         for (count = (M + VROWS - 1) / VROWS; count > 0; count--) {
             const int64_t rows = (M - m) / count;
-            t.A = A + m * a_m;
+            t.A = A + m * (a_m ? a_m : K);
             t.C = C + m * c_m + n;
+            if (a_m == 0) { t.a_m = 1; t.a_k = rows; }
+#if VSTEPS > 1
+            if (left == width && b_k == ATVI_PANEL && (a_m == 0 || (a_k == 1 && K % VSTEPS == 0 && chunk % VSTEPS == 0))) {
+                ATVI_FN(tiles_quick)[a_m == 0][lines > 0][rows - 1](&t);
+                t.next += 64 * K;
+                lines -= K;
+            } else
+#endif
             if (lines > 0) {
                 const int many = (lines > K * count) + (lines > 2 * K * count);
                 ATVI_FN(tiles_ahead)[many][rows - 1](&t);
@@ -1934,6 +2011,24 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
             } else tiles[rows - 1](&t);
             m += rows;
         }
+    }
+}
+
+/* Rows of A, as matmul has them, to strips for each of its tiles: a step's elements side by side, step after step. */
+static void ATVI_FN(strips)(int64_t M, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, atv_real *to) {
+    int64_t m = 0, count, k, r;
+    for (count = (M + VROWS - 1) / VROWS; count > 0; count--) {
+        const int64_t rows = (M - m) / count;
+        const atv_real *a = A + m * a_m;
+        k = 0;
+#ifdef V_TURN
+        for (; rows == VROWS && a_k == 1 && k + VN <= K; k += VN, a += VN, to += VROWS * VN) V_TURN(a, a_m, to);
+#endif
+        if (rows == VROWS && a_m == 1)
+            for (; k < K; k++, a += a_k, to += VROWS) memcpy(to, a, VROWS * sizeof *to);
+        for (; k < K; k++, a += a_k, to += rows)
+            for (r = 0; r < rows; r++) to[r] = a[r * a_m];
+        m += rows;
     }
 }
 
@@ -2143,9 +2238,9 @@ static void ATVI_FN(adamw)(int64_t n, atv_real *w, const atv_real *g, atv_real *
 }
 
 static const atvi_kernels ATVI_FN(kernels) = {
-    VN * VCOLS, ATVI_FN(matmul), ATVI_FN(panels), ATVI_FN(add), ATVI_FN(dot), ATVI_FN(norm), ATVI_FN(norm_back),
-    ATVI_FN(norm_back_params), ATVI_FN(logsumexp), ATVI_FN(softmax), ATVI_FN(exp_shift), ATVI_FN(softmax_back),
-    ATVI_FN(gelu), ATVI_FN(gelu_back), ATVI_FN(adamw),
+    VN * VCOLS, VSTEPS > 1, ATVI_FN(matmul), ATVI_FN(strips), ATVI_FN(panels), ATVI_FN(add), ATVI_FN(dot), ATVI_FN(norm),
+    ATVI_FN(norm_back), ATVI_FN(norm_back_params), ATVI_FN(logsumexp), ATVI_FN(softmax), ATVI_FN(exp_shift),
+    ATVI_FN(softmax_back), ATVI_FN(gelu), ATVI_FN(gelu_back), ATVI_FN(adamw),
 };
 
 #undef ATVI_FN
@@ -2158,6 +2253,7 @@ static const atvi_kernels ATVI_FN(kernels) = {
 #undef VN
 #undef VROWS
 #undef VTALL
+#undef VSTEPS
 #undef VCOLS
 #undef V_SET
 #undef V_LOAD
@@ -2169,6 +2265,11 @@ static const atvi_kernels ATVI_FN(kernels) = {
 #undef V_MUL
 #undef V_DIV
 #undef V_FMA
+#undef V_MAC
+#undef V_TURN
+#undef ATVI_ANYHOW
+#undef ATVI_IN_ROWS
+#undef ATVI_IN_STRIPS
 #undef V_MAX
 #undef V_MIN
 #undef V_SQRT
@@ -2198,8 +2299,10 @@ typedef struct atvi_adamw {
 
 struct atvi_kernels {
     int64_t width;                                          /* columns of a tile */
+    int copies_a;                                           /* into strips: it pays where a tile is narrow */
     void (*matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
                    int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add, int64_t chunk);
+    void (*strips)(int64_t M, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, atv_real *to);
     void (*panels)(int64_t rows, int64_t n, const atv_real *from, int64_t stride, atv_real *to, int64_t panel);
     void (*add)(int64_t n, atv_real *y, const atv_real *x);
     atv_real (*dot)(int64_t n, const atv_real *x, const atv_real *y);
@@ -2645,7 +2748,6 @@ ATVDEF atv_result atv_tensor_copy(atv_ctx *ctx, const atv_tensor *dst, const atv
 /* Rows and columns of one call, cut into items for the lanes. */
 #define ATVI_ROWS 96
 #define ATVI_COLS 64
-#define ATVI_ROWS_MOST 96                                   /* of an item of a matrix product */
 /* Lanes that may run at once; scratch is per lane. */
 static size_t atvi_lanes(const atv_ctx *ctx) { return (size_t)ctx->desc.n_threads; }
 static int64_t atvi_blocks(int64_t n, int64_t block) { return (n + block - 1) / block; }
@@ -2772,10 +2874,19 @@ typedef struct atvi_linear_desc {
 } atvi_linear_desc;
 
 #define ATVI_LINEARS 3
+#define ATVI_STEP 512                                       /* of K, of what is copied at once */
+#define ATVI_TALL 96                                        /* rows of a block of A */
+#define ATVI_STRIPS_FROM 48                                 /* rows of x for which it pays to copy it into strips */
+#define ATVI_APART (ATVI_TALL + ATVI_PANEL)                 /* reals between its copied columns: an odd number of lines */
+#define ATVI_COPY_A (ATVI_STEP * ATVI_APART)                /* reals, of each lane */
+
+/* A step of K: at most ATVI_STEP, and where longer sums are cut. */
+static int64_t atvi_step(int64_t K) { return atvi_blocks(K, atvi_blocks(K, ATVI_STEP)); }
 
 typedef struct atvi_linear_job {
     int64_t n, K, rows;                                     /* rows: of an item */
     const atv_real *x;
+    atv_real *strips;                                       /* NULL: x is read where it lies */
     atvi_linear_desc l[ATVI_LINEARS];
     int64_t cols[ATVI_LINEARS], items[ATVI_LINEARS];
     const atvi_kernels *k;
@@ -2785,31 +2896,47 @@ static void atvi_linear_item(void *arg, int64_t item, int lane) {
     const atvi_linear_job *j = (const atvi_linear_job *)arg;
     const atvi_linear_desc *l = j->l;
     const int64_t blocks = atvi_blocks(j->n, j->rows);
-    int64_t m, n, rows, cols, K = j->K, r;
-    (void)lane;
+    const int64_t K = j->K, step = j->strips ? atvi_step(K) : K;
+    int64_t m, n, rows, cols, k, r;
     for (; item >= j->items[l - j->l]; l++) item -= j->items[l - j->l];
     m = item % blocks * j->rows;
     n = item / blocks * j->cols[l - j->l];
     rows = ATVI_MIN(j->rows, j->n - m);
     cols = ATVI_MIN(j->cols[l - j->l], l->N - n);
-    j->k->matmul(rows, cols, K, j->x + m * K, K, 1, l->packed + n * K, ATVI_PANEL * K, ATVI_PANEL,
-                 l->y + m * l->N + n, l->N, l->b ? l->b + n : NULL, l->add, atvi_chunk(K));
+    for (k = 0; k < K; k += step) {
+        const int64_t steps = ATVI_MIN(step, K - k);
+        const atv_real *A = j->x + m * K + k;
+        atv_real *strips = j->strips + lane * ATVI_COPY_A;
+        if (j->strips) j->k->strips(rows, steps, A, K, 1, strips);
+        j->k->matmul(rows, cols, steps, j->strips ? strips : A, j->strips ? 0 : K, 1, l->packed + n * K + k * ATVI_PANEL,
+                     ATVI_PANEL * K, ATVI_PANEL, l->y + m * l->N + n, l->N, l->b && k == 0 ? l->b + n : NULL,
+                     l->add || k > 0, atvi_chunk(K));
+    }
     for (r = m; l->gelu && r < m + rows; r++) j->k->gelu(cols, l->y + r * l->N + n, l->gelu + r * l->N + n);
 }
 
-/* The same x [n,K] times up to ATVI_LINEARS matrices. */
-static void atvi_linears(atv_ctx *ctx, int64_t n, int64_t K, const atv_real *x, const atvi_linear_desc *l, int count) {
+/* Reals of scratch for at most n rows. */
+static size_t atvi_linear_scratch(const atv_ctx *ctx, int64_t n) {
+    return ctx->kernels->copies_a && n >= ATVI_STRIPS_FROM ? (size_t)ATVI_COPY_A * (size_t)atvi_lanes(ctx) : 0;
+}
+
+/* The same x [n,K] times up to ATVI_LINEARS matrices.   scratch [atvi_linear_scratch] */
+static void atvi_linears(atv_ctx *ctx, int64_t n, int64_t K, const atv_real *x, const atvi_linear_desc *l, int count,
+                         atv_real *scratch) {
     const int64_t lanes = (int64_t)atvi_lanes(ctx);
     int64_t items = 0;
     atvi_linear_job j;
     int i;
     memset(&j, 0, sizeof j);
     j.n = n; j.K = K; j.x = x; j.k = ctx->kernels;
-    j.rows = n > ATVI_ROWS_MOST ? atvi_blocks(atvi_blocks(n, atvi_blocks(n, ATVI_ROWS_MOST)), 6) * 6 : ATVI_MAX(n, 1);
+    j.rows = n > ATVI_TALL ? atvi_blocks(atvi_blocks(n, atvi_blocks(n, ATVI_TALL)), 6) * 6 : ATVI_MAX(n, 1);
+    j.strips = ctx->kernels->copies_a && n >= ATVI_STRIPS_FROM ? scratch : NULL;
     for (i = 0; i < count; i++) {
         j.l[i] = l[i];
         j.cols[i] = 4 * ATVI_COLS;
-        if (n <= ATVI_ROWS_MOST)                            /* few rows: each lane reads its stretches of W once */
+        if (j.strips)                                       /* as wide as lets the lanes end together */
+            j.cols[i] = ATVI_MAX(j.cols[i], l[i].N * atvi_blocks(n, j.rows) / (8 * lanes) / ATVI_COLS * ATVI_COLS);
+        if (n <= ATVI_TALL)                            /* few rows: each lane reads its stretches of W once */
             j.cols[i] = atvi_blocks(atvi_blocks(l[i].N, l[i].N > 2048 ? 4 * lanes : lanes), ATVI_COLS) * ATVI_COLS;
         j.items[i] = atvi_blocks(n, j.rows) * atvi_blocks(l[i].N, j.cols[i]);
         items += j.items[i];
@@ -2853,9 +2980,9 @@ static atvi_linear_desc atvi_linear_to(int64_t N, const atv_real *packed, const 
 }
 
 static void atvi_linear(atv_ctx *ctx, int64_t n, int64_t N, int64_t K, const atv_real *x, const atv_real *packed,
-                        const atv_real *b, atv_real *y, int add) {
+                        const atv_real *b, atv_real *y, int add, atv_real *scratch) {
     const atvi_linear_desc l = atvi_linear_to(N, packed, b, y, add);
-    atvi_linears(ctx, n, K, x, &l, 1);
+    atvi_linears(ctx, n, K, x, &l, 1, scratch);
 }
 
 typedef struct atvi_colsum_job { int64_t n, N; const atv_real *x; atv_real *sum; const atvi_kernels *k; } atvi_colsum_job;
@@ -2872,11 +2999,7 @@ static void atvi_colsum_item(void *arg, int64_t item, int lane) {
 /* C takes K in steps. Where A lies down the columns, whoever takes a block of C first copies its part of A: rows a power of
    two apart push each other out of the caches. Where such rows are B's, or tiles are narrow, or many blocks share B, the
    lanes first copy a step of it into panels; else blocks read B where it is, step after step, and no lane waits. */
-#define ATVI_STEP 512                                       /* of K */
-#define ATVI_TALL 96                                        /* rows of a block */
-#define ATVI_APART (ATVI_TALL + ATVI_PANEL)                 /* reals between its copied columns: an odd number of lines */
 #define ATVI_MOST 2048                                      /* columns copied at once; for more rows than that it pays */
-#define ATVI_COPY_A (ATVI_STEP * ATVI_APART)                /* reals, of each lane */
 #define ATVI_COPY_B ((ATVI_STEP + 1) * ATVI_MOST)
 
 typedef struct atvi_product_job {
@@ -2911,11 +3034,18 @@ static void atvi_product_item(void *arg, int64_t item, int lane) {
     for (k = 0; k < j->K; k += j->step) {
         const int64_t steps = ATVI_MIN(j->step, j->K - k);
         const atv_real *A = j->A + m * j->a_m + k * j->a_k;
-        for (i = 0; j->a_m == 1 && i < steps; i++)
-            memcpy(a + i * ATVI_APART, A + i * j->a_k, (size_t)rows * sizeof *a);
-        j->k->matmul(rows, ATVI_MIN(j->cols, j->N - n), steps, j->a_m == 1 ? a : A, j->a_m,
-                     j->a_m == 1 ? ATVI_APART : j->a_k, B + k * j->b_k, j->b_panel, j->b_k, j->C + m * j->c_m + n, j->c_m,
-                     NULL, j->add || k > 0, j->chunk);
+        int64_t a_m = j->a_m, a_k = j->a_k;
+        if (j->k->copies_a) {
+            j->k->strips(rows, steps, A, a_m, a_k, a);
+            A = a;
+            a_m = 0;
+        } else if (a_m == 1) {
+            for (i = 0; i < steps; i++) memcpy(a + i * ATVI_APART, A + i * a_k, (size_t)rows * sizeof *a);
+            A = a;
+            a_k = ATVI_APART;
+        }
+        j->k->matmul(rows, ATVI_MIN(j->cols, j->N - n), steps, A, a_m, a_k, B + k * j->b_k, j->b_panel, j->b_k,
+                     j->C + m * j->c_m + n, j->c_m, NULL, j->add || k > 0, j->chunk);
     }
 }
 
@@ -2927,10 +3057,10 @@ static void atvi_product(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const at
     int64_t blocks = atvi_blocks(M, ATVI_TALL), n, k;
     atvi_product_job j;
     if (!copies) blocks = ATVI_MAX(blocks, ATVI_MIN(enough, atvi_blocks(M, ATVI_TALL / 2)));
-    j.M = M; j.N = N; j.K = K; j.step = atvi_blocks(K, atvi_blocks(K, ATVI_STEP));
+    j.M = M; j.N = N; j.K = K; j.step = atvi_step(K);
     j.A = A; j.a_m = a_m; j.a_k = a_k; j.B = B; j.b_panel = ATVI_PANEL; j.b_k = N;
     j.C = C; j.c_m = N; j.add = add; j.chunk = atvi_chunk(K);
-    j.b = scratch; j.a = scratch + ATVI_COPY_B; j.k = ctx->kernels;
+    j.a = scratch; j.b = scratch + ATVI_COPY_A * atvi_lanes(ctx); j.k = ctx->kernels;
     j.rows = atvi_blocks(atvi_blocks(M, blocks), 6) * 6;
     j.cols = atvi_blocks(M, j.rows) < enough ? 4 * ATVI_COLS : N;
     if (!copies) atvi_parallel(ctx, atvi_blocks(M, j.rows) * atvi_blocks(N, j.cols), atvi_product_item, &j);
@@ -4287,7 +4417,7 @@ struct atv_work {
     int32_t *row_targets;
     double *logp;
     atv_real *grads;                /* like the model's values */
-    atv_real *copy;                 /* [atvi_product_scratch] */
+    atv_real *copy;                 /* [atvi_product_scratch], without a backward [atvi_linear_scratch] */
 };
 
 typedef struct atvi_sizes { int64_t S, Sv, GD, GDv, F; } atvi_sizes;
@@ -4425,10 +4555,11 @@ static atv_work *atvi_work_whole(atvi_arena *arena, atv_model *model, const atv_
     w->lnf_rstd = atvi_reals(arena, w->loss_rows, 1);
     w->row_targets = (int32_t *)atvi_take(arena, (size_t)w->loss_rows, sizeof *w->row_targets);
     w->logp = (double *)atvi_take(arena, (size_t)w->loss_rows, sizeof *w->logp);
+    w->copy = atvi_reals(arena, 1, (int64_t)(d->backward ? atvi_product_scratch(model->ctx)
+                                                         : atvi_linear_scratch(model->ctx, N)));
     if (d->backward) {
         w->dlnf = atvi_reals(arena, w->loss_rows, C);
         w->grads = (atv_real *)atvi_take(arena, model->n_values, sizeof(atv_real));
-        w->copy = atvi_reals(arena, 1, (int64_t)atvi_product_scratch(model->ctx));
         w->dn = atvi_reals(arena, N, C);
         w->datt = atvi_reals(arena, N, most.Sv);
         w->dq = atvi_reals(arena, N, most.S);
@@ -4602,20 +4733,20 @@ static void atvi_copy(atv_ctx *ctx, atv_real *to, const atv_real *from, int64_t 
 
 /* Queries, and keys and values unless another layer's are read, of x [n,C]. */
 static void atvi_qkv(atv_ctx *ctx, int64_t n, int64_t C, const atv_real *x, const atvi_layer_params *p, atvi_sizes s,
-                     atv_real *q, atv_real *k, atv_real *v) {
+                     atv_real *q, atv_real *k, atv_real *v, atv_real *scratch) {
     atvi_linear_desc l[3];
     l[0] = atvi_linear_to(s.S, p->q_packed, NULL, q, 0);
     l[1] = atvi_linear_to(s.GD, p->k_packed, NULL, k, 0);
     l[2] = atvi_linear_to(s.GDv, p->v_packed, NULL, v, 0);
-    atvi_linears(ctx, n, C, x, l, p->k ? 3 : 1);
+    atvi_linears(ctx, n, C, x, l, p->k ? 3 : 1, scratch);
 }
 
 /* h = x W^T + b, a = GELU(h)   x [n,C]  h, a [n,F], which may be the same */
 static void atvi_fc(atv_ctx *ctx, int64_t n, int64_t C, const atv_real *x, const atvi_layer_params *p, atvi_sizes s,
-                    atv_real *h, atv_real *a) {
+                    atv_real *h, atv_real *a, atv_real *scratch) {
     atvi_linear_desc l = atvi_linear_to(s.F, p->fc_packed, p->fc_b, h, 0);
     l.gelu = a;
-    atvi_linears(ctx, n, C, x, &l, 1);
+    atvi_linears(ctx, n, C, x, &l, 1, scratch);
 }
 
 /* Everything up to the final norm: leaves the stream in w->x. */
@@ -4634,23 +4765,23 @@ static void atvi_forward(atv_work *w, const atv_batch *batch, int64_t N) {
         atv_real *next = i + 1 < c->num_layers ? w->acts[i + 1].x : w->x;
         atvi_attn_call call = atvi_layer_call(w, batch, i);
         atvi_norm(ctx, N, C, a->x, p->ln1_w, p->ln1_b, eps, w->ln, w->mean, w->rstd);
-        atvi_qkv(ctx, N, C, w->ln, p, s, a->q, a->k, a->v);
+        atvi_qkv(ctx, N, C, w->ln, p, s, a->q, a->k, a->v, w->copy);
         atvi_attn_forward(&call);
         atvi_copy(ctx, a->mid, a->x, N * C);
-        atvi_linear(ctx, N, C, s.Sv, a->att, p->o_packed, p->o_b, a->mid, 1);
+        atvi_linear(ctx, N, C, s.Sv, a->att, p->o_packed, p->o_b, a->mid, 1, w->copy);
         atvi_norm(ctx, N, C, a->mid, p->ln2_w, p->ln2_b, eps, w->ln, w->mean, w->rstd);
-        atvi_fc(ctx, N, C, w->ln, p, s, a->h, w->a);
+        atvi_fc(ctx, N, C, w->ln, p, s, a->h, w->a, w->copy);
         atvi_copy(ctx, next, a->mid, N * C);
-        atvi_linear(ctx, N, C, s.F, w->a, p->proj_packed, p->proj_b, next, 1);
+        atvi_linear(ctx, N, C, s.F, w->a, p->proj_packed, p->proj_b, next, 1, w->copy);
     }
 }
 
 /* Final norm and head of n rows of the stream: lnf [n,C], logits [n,n_out]. */
 static void atvi_head(atv_ctx *ctx, const atv_model *model, int64_t n, const atv_real *x, atv_real *lnf, atv_real *mean,
-                      atv_real *rstd, atv_real *logits) {
+                      atv_real *rstd, atv_real *logits, atv_real *scratch) {
     const atv_config *c = &model->config;
     atvi_norm(ctx, n, c->hidden_size, x, model->lnf_w, model->lnf_b, c->layer_norm_epsilon, lnf, mean, rstd);
-    atvi_linear(ctx, n, model->n_out, c->hidden_size, lnf, model->head_packed, NULL, logits, 0);
+    atvi_linear(ctx, n, model->n_out, c->hidden_size, lnf, model->head_packed, NULL, logits, 0, scratch);
 }
 
 /* The row of the stream that output i, a position or in a classifier a sequence, comes from. */
@@ -4667,7 +4798,7 @@ static void atvi_logits(atv_work *w, int64_t from, const int64_t *outputs, int64
                    (size_t)C * sizeof *w->x);
         x = w->lnf_in;
     }
-    atvi_head(w->ctx, w->model, n, x, w->lnf, w->lnf_mean, w->lnf_rstd, logits);
+    atvi_head(w->ctx, w->model, n, x, w->lnf, w->lnf_mean, w->lnf_rstd, logits, w->copy);
 }
 
 ATVDEF atv_result atv_forward(atv_work *work, const atv_batch *batch, atv_real *logits) {
@@ -4821,6 +4952,7 @@ struct atv_decoder {
     atvi_segment *segments;         /* [n_seq] of the pass; at most one per sequence */
     int *step_seq;                  /* [n_seq] */
     int64_t *step_row;
+    atv_real *copy;                 /* [atvi_linear_scratch] */
     atv_real *last, *last_ln;       /* [n_seq,C] rows that want logits */
     int *last_input;
     atv_real *logits, *row_logits;  /* [n_seq,V]: of a generation; of a pass */
@@ -4895,6 +5027,7 @@ static atv_decoder *atvi_decoder_whole(atvi_arena *arena, atv_model *model, cons
     e->ln = atvi_reals(arena, R, C);
     e->q = atvi_reals(arena, R, most.S);
     e->att = atvi_reals(arena, R, most.Sv);
+    e->copy = atvi_reals(arena, 1, (int64_t)atvi_linear_scratch(model->ctx, ATVI_MAX(R, (int64_t)d->n_seq)));
     e->h = atvi_reals(arena, R, most.F);
     e->keys = atvi_reals(arena, d->max_positions, most.GD);
     e->values = atvi_reals(arena, d->max_positions, most.GDv);
@@ -5101,12 +5234,12 @@ static void atvi_decode_pass(atv_decoder *e, int n_segments, int64_t R) {
         const atvi_layer_params *p = &m->w[i];
         const atvi_sizes z = atvi_layer_sizes(&c->layers[i]);
         atvi_norm(ctx, R, C, e->x, p->ln1_w, p->ln1_b, eps, e->ln, e->mean, e->rstd);
-        atvi_qkv(ctx, R, C, e->ln, p, z, e->q, e->k[i], e->v[i]);
+        atvi_qkv(ctx, R, C, e->ln, p, z, e->q, e->k[i], e->v[i], e->copy);
         atvi_decode_attention(e, i, n_segments);
-        atvi_linear(ctx, R, C, z.Sv, e->att, p->o_packed, p->o_b, e->x, 1);
+        atvi_linear(ctx, R, C, z.Sv, e->att, p->o_packed, p->o_b, e->x, 1, e->copy);
         atvi_norm(ctx, R, C, e->x, p->ln2_w, p->ln2_b, eps, e->ln, e->mean, e->rstd);
-        atvi_fc(ctx, R, C, e->ln, p, z, e->h, e->h);
-        atvi_linear(ctx, R, C, z.F, e->h, p->proj_packed, p->proj_b, e->x, 1);
+        atvi_fc(ctx, R, C, e->ln, p, z, e->h, e->h, e->copy);
+        atvi_linear(ctx, R, C, z.F, e->h, p->proj_packed, p->proj_b, e->x, 1, e->copy);
     }
     for (i = 0; i < c->num_layers; i++) {
         const atv_layer *l = &c->layers[i];
@@ -5174,7 +5307,7 @@ ATVDEF atv_result atv_decode(atv_decoder *decoder, const atv_decode_input *input
             memcpy(e->last + s * C, e->x + (g->row + g->count - 1) * C, (size_t)C * sizeof *e->x);
         }
         direct = n_last == n;                               /* all in this pass, hence in order */
-        atvi_head(e->ctx, e->model, n_last, e->last, e->last_ln, e->mean, e->rstd, direct ? logits : e->row_logits);
+        atvi_head(e->ctx, e->model, n_last, e->last, e->last_ln, e->mean, e->rstd, direct ? logits : e->row_logits, e->copy);
         for (s = 0; !direct && s < n_last; s++)
             memcpy(logits + e->segments[e->last_input[s]].input * V, e->row_logits + s * V, (size_t)V * sizeof *logits);
     }

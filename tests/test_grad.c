@@ -145,7 +145,7 @@ static double op_mean[OP_N], op_rstd[OP_N], op_packed[32 * OP_C], op_logp[OP_N];
 
 static void linear_forward(atv_ctx *ctx, double **x, double *out) {
     atvi_pack(ctx, OP_F, OP_C, x[1], op_packed);
-    atvi_linear(ctx, OP_N, OP_F, OP_C, x[0], op_packed, x[2], out, 0);
+    atvi_linear(ctx, OP_N, OP_F, OP_C, x[0], op_packed, x[2], out, 0, NULL);
 }
 static void linear_backward(atv_ctx *ctx, double **x, const double *dout, double **dx) {
     double *scratch = (double *)malloc(atvi_product_scratch(ctx) * sizeof *scratch);

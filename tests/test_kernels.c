@@ -103,7 +103,8 @@ static int anywhere(atv_rng *rng) { return between(rng, -2, 40); }
 /* C[m,n] = sum_k A[m,k] B[k,n] (+ bias[n]) (+ C[m,n]), everything by rows here. */
 typedef struct product {
     int64_t M, N, K;
-    int columns, packed, biased, add;                       /* A lies by columns; B in panels; a bias; C is added to */
+    int columns, strips;                                    /* A lies by columns; is copied into strips first */
+    int packed, biased, add;                                /* B in panels; a bias; C is added to */
     int64_t chunk;                                          /* where sums are cut */
     int a_gap, b_gap, c_gap;                                /* what rows (or columns) have more than they need */
     float *a, *b, *c, *bias;                                /* [M,K] [K,N] [M,N] [N] */
@@ -122,7 +123,14 @@ static int64_t at_b(const product *p, int64_t k, int64_t n) {
 static void run_matmul(const atvi_kernels *k, const product *p, int64_t m0, int64_t M, int64_t n0, int64_t N) {
     int64_t a_m = at_a(p, 1, 0), a_k = at_a(p, 0, 1), c_m = p->N + p->c_gap;
     int64_t b_panel = at_b(p, 0, ATVI_PANEL), b_k = at_b(p, 1, 0);
-    k->matmul(M, N, p->K, areas[0].p + at_a(p, m0, 0), a_m, a_k, areas[1].p + at_b(p, 0, n0), b_panel, b_k,
+    const float *A = areas[0].p + at_a(p, m0, 0);
+    if (p->strips) {
+        float *strips = place(4, (size_t)(M * p->K), (int)(M % 3) - 2);
+        k->strips(M, p->K, A, a_m, a_k, strips);
+        A = strips;
+        a_m = 0;
+    }
+    k->matmul(M, N, p->K, A, a_m, a_k, areas[1].p + at_b(p, 0, n0), b_panel, b_k,
               areas[2].p + m0 * c_m + n0, c_m, p->biased ? areas[3].p + n0 : NULL, p->add, p->chunk);
 }
 
@@ -167,6 +175,7 @@ static product product_make(atv_rng *rng, int64_t M, int64_t N, int64_t K, int w
     memset(&p, 0, sizeof p);
     p.M = M; p.N = N; p.K = K;
     p.columns = between(rng, 0, 1);
+    p.strips = between(rng, 0, 1);
     p.packed = between(rng, 0, 1);
     p.biased = between(rng, 0, 1);
     p.add = between(rng, 0, 1);
@@ -210,9 +219,10 @@ static void product_place(const product *p, atv_rng *rng) {
 }
 
 static const char *product_text(const product *p, int isa) {
-    return test_path("%s: M %d N %d K %d by %d%s%s%s%s, gaps %d %d %d", atv_isa_name((atv_isa)isa), (int)p->M, (int)p->N,
-                     (int)p->K, (int)p->chunk, p->columns ? ", A by columns" : "", p->packed ? ", B packed" : "",
-                     p->biased ? ", bias" : "", p->add ? ", added" : "", p->a_gap, p->b_gap, p->c_gap);
+    return test_path("%s: M %d N %d K %d by %d%s%s%s%s%s, gaps %d %d %d", atv_isa_name((atv_isa)isa), (int)p->M, (int)p->N,
+                     (int)p->K, (int)p->chunk, p->columns ? ", A by columns" : "", p->strips ? ", in strips" : "",
+                     p->packed ? ", B packed" : "", p->biased ? ", bias" : "", p->add ? ", added" : "", p->a_gap, p->b_gap,
+                     p->c_gap);
 }
 
 /* Each instruction set against the answer: exact for whole numbers, else the error of K roundings of random sign. */
@@ -238,8 +248,8 @@ static void check_product(const product *p, atv_rng *rng, int whole) {
             if (m + 1 < p->M && p->N > 0) gaps += !is_fence(C + m * c_m + p->N, (size_t)p->c_gap);
         }
         CHECK(at_m < 0, "%s: C[%d,%d] is %.9g, not %.9g", product_text(p, isa), (int)at_m, (int)at_n, got, want);
-        CHECK(gaps == 0 && broken_fence(4) < 0, "%s: written beside C (%d gaps, area %d)", product_text(p, isa), (int)gaps,
-              broken_fence(4));
+        CHECK(gaps == 0 && broken_fence(4 + p->strips) < 0, "%s: written beside C (%d gaps, area %d)", product_text(p, isa),
+              (int)gaps, broken_fence(4 + p->strips));
     }
 }
 
@@ -317,6 +327,64 @@ static void test_shared_products(void) {
     }
 }
 
+/* Y = X W^T + b of several matrices on several lanes: few rows and many, which are copied first. One lane and three have
+   the same bits, and so have a row among few and a row among many. */
+static void test_linears(void) {
+    static const int rows[] = { 1, 17, ATVI_STRIPS_FROM, 97, 530, 1700 }, Ks[] = { 24, 384, 1030 };
+    enum { ROWS = sizeof rows / sizeof rows[0], NA = 70, NB = 600 };
+    atv_rng rng = { 76 };
+    int isa, i, r, lanes, add;
+    for (i = 0; i < 3; i++) {
+        const int most = rows[ROWS - 1], K = Ks[i];
+        const double bound = UNIT * (4 + 2 * sqrt((double)K));
+        float *x = floats(most * K), *w = floats((NA + NB) * K), *b = floats(NA), *packed = floats((NA + NB + 32) * K);
+        float *y = floats(most * (NA + NB)), *first = floats(most * (NA + NB));
+        double *want = doubles(most * (NA + NB)), *size = doubles(most * (NA + NB));
+        int64_t m, n, k;
+        product_fill(&rng, x, most * K, 0);
+        product_fill(&rng, w, (NA + NB) * K, 0);
+        product_fill(&rng, b, NA, 0);
+        for (m = 0; m < most; m++) for (n = 0; n < NA + NB; n++) {
+            double sum = n < NA ? b[n] : 0, terms = fabs(sum);
+            for (k = 0; k < K; k++) {
+                const double term = (double)x[m * K + k] * w[n * K + k];
+                sum += term;
+                terms += fabs(term);
+            }
+            want[m * (NA + NB) + n] = sum;
+            size[m * (NA + NB) + n] = terms;
+        }
+        for (isa = 0; isa < ATV_ISA_COUNT; isa++)
+            for (r = ROWS - 1; r >= 0 && kernels[isa]; r--) for (lanes = 1; lanes <= 3; lanes += 2) {
+                atv_ctx *ctx = test_ctx((atv_isa)isa, lanes);
+                float *scratch = floats((int64_t)atvi_linear_scratch(ctx, rows[r])), *yb = y + most * NA;
+                atvi_linear_desc l[2];
+                int64_t wrong = 0, other = 0;
+                float *pb = packed + (NA + 15) / 16 * 16 * K;
+                atvi_pack(ctx, NA, K, w, packed);
+                atvi_pack(ctx, NB, K, w + NA * K, pb);
+                l[0] = atvi_linear_to(NA, packed, b, y, 0);
+                l[1] = atvi_linear_to(NB, pb, NULL, yb, add = (r + lanes) / 2 % 2);
+                for (m = 0; m < most * (NA + NB); m++) y[m] = add ? 0 : NAN;
+                atvi_linears(ctx, rows[r], K, x, l, 2, scratch);
+                for (m = 0; m < rows[r]; m++) for (n = 0; n < NA + NB; n++) {
+                    const int64_t at = m * (NA + NB) + n;
+                    const float *got = n < NA ? y + m * NA + n : yb + m * NB + n - NA;
+                    wrong += !close_to(*got, want[at], bound * size[at]);
+                    if (r == ROWS - 1 && lanes == 1) first[at] = *got;
+                    other += !same_bits(got, first + at, 1);
+                }
+                CHECK(wrong == 0, "%s: %d rows, K %d, %d lanes: %d wrong", atv_isa_name((atv_isa)isa), rows[r], K, lanes,
+                      (int)wrong);
+                CHECK(other == 0, "%s: %d rows, K %d, %d lanes: %d have other bits", atv_isa_name((atv_isa)isa), rows[r], K,
+                      lanes, (int)other);
+                free(scratch);
+                atv_ctx_destroy(ctx);
+            }
+        free(x); free(w); free(b); free(packed); free(y); free(first); free(want); free(size);
+    }
+}
+
 /* Rows of A outside m0..m0+M and columns of B outside n0..n0+N become large. */
 static void enlarge(const product *p, int m0, int M, int n0, int N) {
     int64_t m, n, k;
@@ -326,7 +394,7 @@ static void enlarge(const product *p, int m0, int M, int n0, int N) {
     }
 }
 
-/* Any block of C has the same bits alone, whatever the rows and columns around it hold. */
+/* Any block of C has the same bits alone, whatever the rows and columns around it hold, with A in strips and without. */
 static void test_product_parts(void) {
     atv_rng rng = { 72 };
     int round, isa;
@@ -345,6 +413,7 @@ static void test_product_parts(void) {
             for (m = 0; m < M; m++) memcpy(block + m * N, areas[2].p + (m0 + m) * c_m + n0, (size_t)N * sizeof *block);
             product_place(&p, &rng);
             enlarge(&p, m0, M, n0, N);
+            p.strips = !p.strips;
             run_matmul(kernels[isa], &p, m0, M, n0, N);
             for (m = 0; m < p.M; m++) for (n = 0; n < p.N; n++) {
                 int in = m >= m0 && m < m0 + M && n >= n0 && n < n0 + N;
@@ -942,6 +1011,7 @@ int main(int argc, char **argv) {
     test_products();
     test_product_parts();
     test_shared_products();
+    test_linears();
     test_panels();
     if (test_nonfinite) test_product_specials();
     else SKIP("products of NaN and infinity: compiled for finite mathematics");

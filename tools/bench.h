@@ -303,7 +303,7 @@ static void products_once(void *job, meter *m) {
             int64_t N = w->dims[0], K = w->dims[1];
             limits_phase phase = {"matrix product", 0, 0};
             if (!products_has(p, i)) continue;
-            if (p->kind == 0) atvi_linear(ctx, p->rows, N, K, p->x, w->packed, NULL, p->y, 0);
+            if (p->kind == 0) atvi_linear(ctx, p->rows, N, K, p->x, w->packed, NULL, p->y, 0, p->scratch);
             if (p->kind == 1) atvi_product(ctx, p->rows, K, N, p->y, N, 1, w->p, p->x, 0, p->scratch);
             if (p->kind == 2) atvi_product(ctx, N, K, p->rows, p->y, 1, N, p->x, p->dw, 1, p->scratch);
             phase.flops = 2.0 * p->rows * (double)N * (double)K;
