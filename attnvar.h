@@ -1553,9 +1553,9 @@ static atv_rng atvi_rng_stream(uint64_t seed, uint64_t stream) {
     return rng;
 }
 
-/* A tile of a matrix product: operands as the kernels' matmul has them, the vectors of B's rows b_vec apart. */
+/* A tile of a matrix product: operands as the kernels' matmul has them. */
 typedef struct atvi_tile {
-    int64_t K, chunk, a_m, a_k, b_vec, b_k, c_m, last;      /* last: elements of the last vector that count */
+    int64_t K, chunk, a_m, a_k, b_panel, b_k, c_m, last;     /* last: elements of the last vector that count */
     const atv_real *A, *B, *bias;
     atv_real *C;
     const char *next;                                       /* what to ask for meanwhile, */
@@ -1585,6 +1585,7 @@ typedef void (*atvi_tile_fn)(const atvi_tile *t);
 #  define VROWS          4                                  /* rows of a matrix tile, */
 #  define VCOLS          4                                  /* and its vectors a row; */
 #  define VTALL          VROWS                              /* rows of one that is a single vector wide */
+#  define VWIDE          VCOLS                              /* vectors of one that is a row or two high */
 #  define VSTEPS         1                                  /* steps of K that a tile's loop takes at once where it can */
 #  define V_SET(x)       (x)
 #  define V_LOAD(p)      (*(p))
@@ -1622,6 +1623,7 @@ static float atvi_pow2_scalar(float n) {
 #  define VROWS          6
 #  define VCOLS          2
 #  define VTALL          VROWS
+#  define VWIDE          6
 #  define VSTEPS         4
 #  define V_SET(x)       _mm256_set1_ps(x)
 #  define V_LOAD(p)      _mm256_loadu_ps(p)
@@ -1684,6 +1686,7 @@ ATVI_INLINE float atvi_top_avx2(__m256 v) {
 #  define VROWS          6
 #  define VCOLS          4
 #  define VTALL          16
+#  define VWIDE          VCOLS
 #  define VSTEPS         1
 #  define V_SET(x)       _mm512_set1_ps(x)
 #  define V_LOAD(p)      _mm512_loadu_ps(p)
@@ -1729,6 +1732,7 @@ ATVI_INLINE float atvi_top_avx512(__m512 v) {
 #  define VROWS          6
 #  define VCOLS          4
 #  define VTALL          VROWS
+#  define VWIDE          VCOLS
 #  define VSTEPS         1
 #  define V_SET(x)       vdupq_n_f32(x)
 #  define V_LOAD(p)      vld1q_f32(p)
@@ -1797,12 +1801,14 @@ ATVI_INLINE V ATVI_FN(exp)(V x) {
 
 /* One step of K of a tile: its rows of A, three a pointer, times `vecs` vectors of B. */
 ATVI_INLINE void ATVI_FN(step)(const int rows, const int vecs, const int part, const atv_real *const *a, int64_t a_m,
-                               const atv_real *B, int64_t b_vec, int64_t last, V (*acc)[VCOLS]) {
-    V b[VCOLS];
+                               const atv_real *B, int64_t b_panel, int64_t last, V (*acc)[VWIDE]) {
+    V b[VWIDE];
     int r, c;
     (void)last;
-    ATVI_UNROLL for (c = 0; c < vecs; c++)
-        b[c] = part && c == vecs - 1 ? V_LOADN(B + c * b_vec, last) : V_LOAD(B + c * b_vec);
+    ATVI_UNROLL for (c = 0; c < vecs; c++) {
+        const atv_real *p = B + c * VN / ATVI_PANEL * b_panel + c * VN % ATVI_PANEL;
+        b[c] = part && c == vecs - 1 ? V_LOADN(p, last) : V_LOAD(p);
+    }
     ATVI_UNROLL for (r = 0; r < rows; r++) {
         V x = V_SET(a[r / 3][r % 3 * a_m]);
         ATVI_UNROLL for (c = 0; c < vecs; c++) V_MAC(acc[r][c], x, b[c]);
@@ -1811,11 +1817,12 @@ ATVI_INLINE void ATVI_FN(step)(const int rows, const int vecs, const int part, c
 
 /* One tile of C: `rows` x `vecs` vectors kept in registers over `chunk` steps of K, then added to what is in C: short
    sums, added up, round less than one long one. With part the last vector has only `last` elements; `ahead` cache lines
-   from `next` on are asked for in each step. With form ATVI_ANYHOW A and B lie as *t says; with the others B is panels, and A
-   rows (ATVI_IN_ROWS, K and chunk multiples of VSTEPS) or a strip, a step's elements side by side (ATVI_IN_STRIPS): their loop
-   takes VSTEPS steps at once. All that is left of it are the sums and what they load, which counts most where the core's
-   other hyperthread is busy and half as many operations start in a cycle. rows to form are constants in each of the
-   functions below, which are not inlined: alone, they have registers enough. */
+   from `next` on are asked for in each turn of the loop.
+   With form ATVI_ANYHOW A and B lie as *t says, and a turn is a step of K. With the others B is panels and A rows
+   (ATVI_IN_ROWS, K and chunk multiples of VSTEPS) or a strip, a step's elements side by side (ATVI_IN_STRIPS), and a turn
+   is VSTEPS steps: little is left in it but the sums and what they load. That counts most where the core's other
+   hyperthread is busy, and half as many operations start in a cycle.
+   rows to form are constants in each of the functions below, which are not inlined: alone, they have registers enough. */
 #define ATVI_ANYHOW 0
 #define ATVI_IN_ROWS 1
 #define ATVI_IN_STRIPS 2
@@ -1826,7 +1833,7 @@ ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, c
     const char *next = t->next;
     const int64_t a_m = form == ATVI_IN_STRIPS ? 1 : t->a_m;
     const int64_t a_k = form == ATVI_IN_STRIPS ? rows : form == ATVI_IN_ROWS ? 1 : t->a_k;
-    const int64_t b_vec = form == ATVI_ANYHOW ? t->b_vec : VN, b_k = form == ATVI_ANYHOW ? t->b_k : ATVI_PANEL;
+    const int64_t b_panel = t->b_panel, b_k = form == ATVI_ANYHOW ? t->b_k : ATVI_PANEL;
     const int64_t last = t->last, next_step = t->next_step;
     int64_t left = t->K;
     int r, c, u, add = t->add;
@@ -1834,7 +1841,7 @@ ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, c
     (void)next_step;
     ATVI_UNROLL for (r = 0; r < rows; r += 3) a[r / 3] = t->A + r * a_m;
     do {
-        V acc[VTALL][VCOLS];
+        V acc[VTALL][VWIDE];
         int64_t n = ATVI_MIN(left, t->chunk), c_m = t->c_m;
         left -= n;
         ATVI_UNROLL for (r = 0; r < rows; r++)
@@ -1846,19 +1853,19 @@ ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, c
         for (; form != ATVI_ANYHOW && n >= VSTEPS; n -= VSTEPS) {
             ATVI_UNROLL for (u = 0; u < VSTEPS; u++) {
                 ATVI_UNROLL for (r = 0; r < rows; r += 3) at[r / 3] = a[r / 3] + u * a_k;
-                if (ahead > 0) ATVI_PREFETCH(next + u * 64);
-                ATVI_FN(step)(rows, vecs, part, at, a_m, B + u * b_k, b_vec, last, acc);
+                if (u < ahead) ATVI_PREFETCH(next + u * 64);
+                ATVI_FN(step)(rows, vecs, part, at, a_m, B + u * b_k, b_panel, last, acc);
             }
             ATVI_UNROLL for (r = 0; r < rows; r += 3) a[r / 3] += VSTEPS * a_k;
             B += VSTEPS * b_k;
-            next += VSTEPS * 64;
+            next += ahead * 64;
         }
         for (; form != ATVI_IN_ROWS && n > 0; n--) {
             if (ahead > 0) ATVI_PREFETCH(next);
             if (ahead > 1) ATVI_PREFETCH(next + 64);
             if (ahead > 2) ATVI_PREFETCH(next + 128);
             if (ahead > 3) ATVI_PREFETCH(next + 192);
-            ATVI_FN(step)(rows, vecs, part, a, a_m, B, b_vec, last, acc);
+            ATVI_FN(step)(rows, vecs, part, a, a_m, B, b_panel, last, acc);
             ATVI_UNROLL for (r = 0; r < rows; r += 3) {
                 a[r / 3] += a_k;
                 if (rows > VROWS) ATVI_FORGET(a[r / 3]);    /* an index for each row would cost an operation for each */
@@ -1913,7 +1920,8 @@ ATVI_TILES(3, 0, 0, 0) ATVI_TILES(4, 0, 0, 0) ATVI_TILES(3, 1, 0, 0) ATVI_TILES(
 ATVI_TILES(4, 0, 1, 0) ATVI_TILES(4, 0, 2, 0) ATVI_TILES(4, 0, 4, 0)
 #else
 ATVI_TILES(2, 0, 1, 0)
-ATVI_TILES(2, 0, 0, 1) ATVI_TILES(2, 0, 1, 1) ATVI_TILES(2, 0, 0, 2) ATVI_TILES(2, 0, 1, 2)
+ATVI_TILES(2, 0, 0, 1) ATVI_TILES(2, 0, 1, 1) ATVI_TILES(2, 0, 2, 1) ATVI_TILES(2, 0, 4, 1)
+ATVI_TILES(2, 0, 0, 2) ATVI_TILES(2, 0, 1, 2)
 #endif
 /* [whole, part of the last vector][vectors - 1][rows - 1] */
 static const atvi_tile_fn ATVI_FN(tiles)[2][VCOLS][VROWS] = {
@@ -1932,10 +1940,28 @@ static const atvi_tile_fn ATVI_FN(tiles_ahead)[][VROWS] = {
     ATVI_NAMES(2, 0, 1, 0)
 #endif
 };
+#if VWIDE == 6
+#define ATVI_WIDE(part) \
+        ATVI_TILE(1, 3, part, 0, 0) ATVI_TILE(2, 3, part, 0, 0) ATVI_TILE(3, 3, part, 0, 0) ATVI_TILE(4, 3, part, 0, 0) \
+        ATVI_TILE(1, 4, part, 0, 0) ATVI_TILE(2, 4, part, 0, 0) ATVI_TILE(1, 5, part, 0, 0) ATVI_TILE(2, 5, part, 0, 0) \
+        ATVI_TILE(1, 6, part, 0, 0) ATVI_TILE(2, 6, part, 0, 0)
+ATVI_WIDE(0) ATVI_WIDE(1)
+#undef ATVI_WIDE
+#define ATVI_WIDE(part) { \
+        {ATVI_FN(tile_1_3##part##00), ATVI_FN(tile_2_3##part##00), \
+         ATVI_FN(tile_3_3##part##00), ATVI_FN(tile_4_3##part##00)}, \
+        {ATVI_FN(tile_1_4##part##00), ATVI_FN(tile_2_4##part##00), NULL, NULL}, \
+        {ATVI_FN(tile_1_5##part##00), ATVI_FN(tile_2_5##part##00), NULL, NULL}, \
+        {ATVI_FN(tile_1_6##part##00), ATVI_FN(tile_2_6##part##00), NULL, NULL} }
+/* [whole, part of the last vector][vectors - 3][rows - 1] */
+static const atvi_tile_fn ATVI_FN(tiles_wide)[2][VWIDE - 2][4] = { ATVI_WIDE(0), ATVI_WIDE(1) };
+#undef ATVI_WIDE
+#endif
 #if VSTEPS > 1
-/* and of ATVI_IN_ROWS, ATVI_IN_STRIPS: [form - 1][lines asked for][rows - 1] */
-static const atvi_tile_fn ATVI_FN(tiles_quick)[2][2][VROWS] = {
-    {ATVI_NAMES(2, 0, 0, 1), ATVI_NAMES(2, 0, 1, 1)}, {ATVI_NAMES(2, 0, 0, 2), ATVI_NAMES(2, 0, 1, 2)}
+/* [in rows, asking for 0, 1, 2, 4 lines in VSTEPS steps; in strips, for 0, 1][rows - 1] */
+static const atvi_tile_fn ATVI_FN(tiles_quick)[6][VROWS] = {
+    ATVI_NAMES(2, 0, 0, 1), ATVI_NAMES(2, 0, 1, 1), ATVI_NAMES(2, 0, 2, 1), ATVI_NAMES(2, 0, 4, 1),
+    ATVI_NAMES(2, 0, 0, 2), ATVI_NAMES(2, 0, 1, 2)
 };
 #endif
 #if VTALL == 16
@@ -1967,7 +1993,7 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
     int64_t n = 0;
     atvi_tile t;
     t.K = K; t.chunk = chunk; t.A = A; t.a_m = a_m; t.a_k = a_k; t.B = B; t.b_k = b_k; t.C = C; t.c_m = c_m;
-    t.next_step = 64; t.bias = bias; t.add = add; t.b_vec = VN >= ATVI_PANEL ? b_panel : VN;
+    t.next_step = 64; t.bias = bias; t.add = add; t.b_panel = b_panel;
 #if VTALL == 16
     /* Few rows and long sums: in one tile a vector wide B is read once, in the order in which it lies in memory; it is asked
        for 32 lines ahead. (Rows a multiple of 2 KB apart would push each other out of the nearest cache.) */
@@ -1977,6 +2003,20 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
             t.next = (const char *)t.B + 32 * ATVI_LINE * sizeof(atv_real);
             ATVI_FN(tiles_tall)[M - 7](&t);
         }
+#endif
+#if VWIDE > VCOLS
+    /* Tiles of few rows have few sums, too few to keep the multipliers busy: wider ones. (Three vectors of panels would begin
+       and end amid one.) */
+    while (N - n > width && (M == 1 || M == 2 || ((M == 3 || M == 4) && b_panel == ATVI_PANEL))) {
+        const int64_t most = VN * (M <= 2 ? VWIDE : 3), left = ATVI_MIN(most, N - n), vecs = (left + VN - 1) / VN;
+        t.last = left - (vecs - 1) * VN;
+        t.B = B + n / ATVI_PANEL * b_panel + n % ATVI_PANEL;
+        t.C = C + n;
+        t.bias = bias ? bias + n : NULL;
+        if (a_m == 0) { t.a_m = 1; t.a_k = M; }
+        ATVI_FN(tiles_wide)[left % VN != 0][vecs - 3][M - 1](&t);
+        n += left;
+    }
 #endif
     for (; n < N; n += width) {
         const int64_t left = ATVI_MIN(width, N - n), vecs = (left + VN - 1) / VN;
@@ -1994,9 +2034,12 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
             if (a_m == 0) { t.a_m = 1; t.a_k = rows; }
 #if VSTEPS > 1
             if (left == width && b_k == ATVI_PANEL && (a_m == 0 || (a_k == 1 && K % VSTEPS == 0 && chunk % VSTEPS == 0))) {
-                ATVI_FN(tiles_quick)[a_m == 0][lines > 0][rows - 1](&t);
-                t.next += 64 * K;
-                lines -= K;
+                const int64_t turns = K / VSTEPS;
+                int many = lines <= 0 ? 0 : 1 + (lines > turns * count) + (lines > 2 * turns * count);
+                if (a_m == 0) many = ATVI_MIN(many, 1);
+                ATVI_FN(tiles_quick)[a_m == 0 ? 4 + many : many][rows - 1](&t);
+                t.next += (turns << many) / 2 * 64;
+                lines -= (turns << many) / 2;
             } else
 #endif
             if (lines > 0) {
@@ -2253,6 +2296,7 @@ static const atvi_kernels ATVI_FN(kernels) = {
 #undef VN
 #undef VROWS
 #undef VTALL
+#undef VWIDE
 #undef VSTEPS
 #undef VCOLS
 #undef V_SET
