@@ -2057,22 +2057,26 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
     }
 }
 
-/* Rows of A, as matmul has them, to strips for each of its tiles: a step's elements side by side, step after step. */
+/* Rows of A, as matmul has them, to strips for each of its tiles: a step's elements side by side, step after step. Columns
+   are taken 8 at a time, while their lines, which several strips share, are near. */
 static void ATVI_FN(strips)(int64_t M, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, atv_real *to) {
-    int64_t m = 0, count, k, r;
-    for (count = (M + VROWS - 1) / VROWS; count > 0; count--) {
-        const int64_t rows = (M - m) / count;
-        const atv_real *a = A + m * a_m;
-        k = 0;
+    const int64_t most = a_k == 1 ? K : 8;
+    int64_t from, m, count, k, r;
+    for (from = 0; from < K; from += most)
+        for (m = 0, count = (M + VROWS - 1) / VROWS; count > 0; count--) {
+            const int64_t rows = (M - m) / count, end = ATVI_MIN(K, from + most);
+            const atv_real *a = A + m * a_m + from * a_k;
+            atv_real *strip = to + m * K + from * rows;
+            k = from;
 #ifdef V_TURN
-        for (; rows == VROWS && a_k == 1 && k + VN <= K; k += VN, a += VN, to += VROWS * VN) V_TURN(a, a_m, to);
+            for (; rows == VROWS && a_k == 1 && k + VN <= end; k += VN, a += VN, strip += VROWS * VN) V_TURN(a, a_m, strip);
 #endif
-        if (rows == VROWS && a_m == 1)
-            for (; k < K; k++, a += a_k, to += VROWS) memcpy(to, a, VROWS * sizeof *to);
-        for (; k < K; k++, a += a_k, to += rows)
-            for (r = 0; r < rows; r++) to[r] = a[r * a_m];
-        m += rows;
-    }
+            if (rows == VROWS && a_m == 1)
+                for (; k < end; k++, a += a_k, strip += VROWS) memcpy(strip, a, VROWS * sizeof *strip);
+            for (; k < end; k++, a += a_k, strip += rows)
+                for (r = 0; r < rows; r++) strip[r] = a[r * a_m];
+            m += rows;
+        }
 }
 
 /* Rows of `from`, n wide and `stride` apart, to panels: to[p panel + row 16 + c] = from[row stride + 16 p + c], zeros
@@ -3100,7 +3104,7 @@ static void atvi_product(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const at
     const int copies = M > ATVI_MOST || N % 512 == 0 || ctx->kernels->width < ATVI_COLS;
     int64_t blocks = atvi_blocks(M, ATVI_TALL), n, k;
     atvi_product_job j;
-    if (!copies) blocks = ATVI_MAX(blocks, ATVI_MIN(enough, atvi_blocks(M, ATVI_TALL / 2)));
+    if (!copies || ctx->kernels->copies_a) blocks = ATVI_MAX(blocks, ATVI_MIN(enough, atvi_blocks(M, ATVI_TALL / 2)));
     j.M = M; j.N = N; j.K = K; j.step = atvi_step(K);
     j.A = A; j.a_m = a_m; j.a_k = a_k; j.B = B; j.b_panel = ATVI_PANEL; j.b_k = N;
     j.C = C; j.c_m = N; j.add = add; j.chunk = atvi_chunk(K);
