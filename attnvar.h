@@ -2005,8 +2005,8 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
         }
 #endif
 #if VWIDE > VCOLS
-    /* Tiles of few rows have few sums, too few to keep the multipliers busy: wider ones. (Three vectors of panels would begin
-       and end amid one.) */
+    /* Tiles of few rows have few sums, too few to keep the multipliers busy: wider ones. (Three vectors of panels would
+       begin and end amid one.) */
     while (N - n > width && (M == 1 || M == 2 || ((M == 3 || M == 4) && b_panel == ATVI_PANEL))) {
         const int64_t most = VN * (M <= 2 ? VWIDE : 3), left = ATVI_MIN(most, N - n), vecs = (left + VN - 1) / VN;
         t.last = left - (vecs - 1) * VN;
@@ -2928,6 +2928,16 @@ typedef struct atvi_linear_desc {
 #define ATVI_APART (ATVI_TALL + ATVI_PANEL)                 /* reals between its copied columns: an odd number of lines */
 #define ATVI_COPY_A (ATVI_STEP * ATVI_APART)                /* reals, of each lane */
 
+/* Items enough for the lanes to end together, though one may be slower. */
+static int64_t atvi_enough(const atv_ctx *ctx) { return 4 * (int64_t)atvi_lanes(ctx); }
+
+/* Rows of an item, of M: up to ATVI_TALL, but half as many where that makes enough items of all columns. */
+static int64_t atvi_item_rows(const atv_ctx *ctx, int64_t M, int halves) {
+    int64_t blocks = atvi_blocks(M, ATVI_TALL);
+    if (halves) blocks = ATVI_MAX(blocks, ATVI_MIN(atvi_enough(ctx), atvi_blocks(M, ATVI_TALL / 2)));
+    return atvi_blocks(atvi_blocks(M, blocks), 6) * 6;
+}
+
 /* A step of K: at most ATVI_STEP, and where longer sums are cut. */
 static int64_t atvi_step(int64_t K) { return atvi_blocks(K, atvi_blocks(K, ATVI_STEP)); }
 
@@ -2977,16 +2987,16 @@ static void atvi_linears(atv_ctx *ctx, int64_t n, int64_t K, const atv_real *x, 
     int i;
     memset(&j, 0, sizeof j);
     j.n = n; j.K = K; j.x = x; j.k = ctx->kernels;
-    j.rows = n > ATVI_TALL ? atvi_blocks(atvi_blocks(n, atvi_blocks(n, ATVI_TALL)), 6) * 6 : ATVI_MAX(n, 1);
     j.strips = ctx->kernels->copies_a && n >= ATVI_STRIPS_FROM ? scratch : NULL;
+    j.rows = n > ATVI_TALL ? atvi_item_rows(ctx, n, j.strips != NULL) : ATVI_MAX(n, 1);
     for (i = 0; i < count; i++) {
+        const int64_t N = l[i].N, blocks = atvi_blocks(n, j.rows);
+        int64_t cols = 4 * ATVI_COLS;
+        if (n <= ATVI_TALL) cols = atvi_blocks(N, N > 2048 ? 4 * lanes : lanes);    /* each lane reads its part of W once */
+        else if (j.strips) cols = ATVI_MAX(cols, N * blocks / atvi_enough(ctx));    /* the fewer make a strip the better */
         j.l[i] = l[i];
-        j.cols[i] = 4 * ATVI_COLS;
-        if (j.strips)                                       /* as wide as lets the lanes end together */
-            j.cols[i] = ATVI_MAX(j.cols[i], l[i].N * atvi_blocks(n, j.rows) / (8 * lanes) / ATVI_COLS * ATVI_COLS);
-        if (n <= ATVI_TALL)                            /* few rows: each lane reads its stretches of W once */
-            j.cols[i] = atvi_blocks(atvi_blocks(l[i].N, l[i].N > 2048 ? 4 * lanes : lanes), ATVI_COLS) * ATVI_COLS;
-        j.items[i] = atvi_blocks(n, j.rows) * atvi_blocks(l[i].N, j.cols[i]);
+        j.cols[i] = atvi_blocks(cols, ATVI_COLS) * ATVI_COLS;
+        j.items[i] = blocks * atvi_blocks(N, j.cols[i]);
         items += j.items[i];
     }
     atvi_parallel(ctx, items, atvi_linear_item, &j);
@@ -3044,9 +3054,10 @@ static void atvi_colsum_item(void *arg, int64_t item, int lane) {
 
 /* ---- products that read their operands down the columns ---- */
 
-/* C takes K in steps. Where A lies down the columns, whoever takes a block of C first copies its part of A: rows a power of
-   two apart push each other out of the caches. Where such rows are B's, or tiles are narrow, or many blocks share B, the
-   lanes first copy a step of it into panels; else blocks read B where it is, step after step, and no lane waits. */
+/* C takes K in steps. Where A lies down the columns, or tiles want strips, whoever takes a block of C first copies its part
+   of A: rows a power of two apart push each other out of the caches. Where such rows are B's, or tiles are narrow, or many
+   blocks share B, the lanes first copy a step of it into panels; else blocks read B where it is, step after step, and no
+   lane waits. */
 #define ATVI_MOST 2048                                      /* columns copied at once; for more rows than that it pays */
 #define ATVI_COPY_B ((ATVI_STEP + 1) * ATVI_MOST)
 
@@ -3100,17 +3111,15 @@ static void atvi_product_item(void *arg, int64_t item, int lane) {
 /* C [M,N] = A B (+ C with add). A [M,K] at A + m a_m + k a_k, B [K,N].   scratch [atvi_product_scratch] */
 static void atvi_product(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k,
                          const atv_real *B, atv_real *C, int add, atv_real *scratch) {
-    const int64_t enough = 4 * (int64_t)atvi_lanes(ctx);    /* items, for the lanes to end together */
     const int copies = M > ATVI_MOST || N % 512 == 0 || ctx->kernels->width < ATVI_COLS;
-    int64_t blocks = atvi_blocks(M, ATVI_TALL), n, k;
+    int64_t n, k;
     atvi_product_job j;
-    if (!copies || ctx->kernels->copies_a) blocks = ATVI_MAX(blocks, ATVI_MIN(enough, atvi_blocks(M, ATVI_TALL / 2)));
     j.M = M; j.N = N; j.K = K; j.step = atvi_step(K);
     j.A = A; j.a_m = a_m; j.a_k = a_k; j.B = B; j.b_panel = ATVI_PANEL; j.b_k = N;
     j.C = C; j.c_m = N; j.add = add; j.chunk = atvi_chunk(K);
-    j.a = scratch; j.b = scratch + ATVI_COPY_A * atvi_lanes(ctx); j.k = ctx->kernels;
-    j.rows = atvi_blocks(atvi_blocks(M, blocks), 6) * 6;
-    j.cols = atvi_blocks(M, j.rows) < enough ? 4 * ATVI_COLS : N;
+    j.a = scratch; j.b = scratch + ATVI_COPY_A * (int64_t)atvi_lanes(ctx); j.k = ctx->kernels;
+    j.rows = atvi_item_rows(ctx, M, !copies || ctx->kernels->copies_a);
+    j.cols = atvi_blocks(M, j.rows) < atvi_enough(ctx) ? 4 * ATVI_COLS : N;
     if (!copies) atvi_parallel(ctx, atvi_blocks(M, j.rows) * atvi_blocks(N, j.cols), atvi_product_item, &j);
     for (n = 0; copies && n < N; n += ATVI_MOST)
         for (k = 0; k < K; k += j.step) {
