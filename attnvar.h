@@ -1555,7 +1555,7 @@ static atv_rng atvi_rng_stream(uint64_t seed, uint64_t stream) {
 
 /* A tile of a matrix product: operands as the kernels' matmul has them. */
 typedef struct atvi_tile {
-    int64_t K, chunk, a_m, a_k, b_panel, b_k, c_m, last;     /* last: elements of the last vector that count */
+    int64_t K, chunk, a_m, a_k, b_panel, b_k, c_m, last;    /* last: elements of the last vector that count */
     const atv_real *A, *B, *bias;
     atv_real *C;
     const char *next;                                       /* what to ask for meanwhile, */
@@ -2964,11 +2964,14 @@ static void atvi_linear_item(void *arg, int64_t item, int lane) {
     for (k = 0; k < K; k += step) {
         const int64_t steps = ATVI_MIN(step, K - k);
         const atv_real *A = j->x + m * K + k;
-        atv_real *strips = j->strips + lane * ATVI_COPY_A;
-        if (j->strips) j->k->strips(rows, steps, A, K, 1, strips);
-        j->k->matmul(rows, cols, steps, j->strips ? strips : A, j->strips ? 0 : K, 1, l->packed + n * K + k * ATVI_PANEL,
-                     ATVI_PANEL * K, ATVI_PANEL, l->y + m * l->N + n, l->N, l->b && k == 0 ? l->b + n : NULL,
-                     l->add || k > 0, atvi_chunk(K));
+        if (j->strips) {
+            atv_real *strips = j->strips + lane * ATVI_COPY_A;
+            j->k->strips(rows, steps, A, K, 1, strips);
+            A = strips;
+        }
+        j->k->matmul(rows, cols, steps, A, j->strips ? 0 : K, 1, l->packed + n * K + k * ATVI_PANEL, ATVI_PANEL * K,
+                     ATVI_PANEL, l->y + m * l->N + n, l->N, l->b && k == 0 ? l->b + n : NULL, l->add || k > 0,
+                     atvi_chunk(K));
     }
     for (r = m; l->gelu && r < m + rows; r++) j->k->gelu(cols, l->y + r * l->N + n, l->gelu + r * l->N + n);
 }
