@@ -1920,8 +1920,6 @@ ATVI_TILES(3, 0, 0, 0) ATVI_TILES(4, 0, 0, 0) ATVI_TILES(3, 1, 0, 0) ATVI_TILES(
 ATVI_TILES(4, 0, 1, 0) ATVI_TILES(4, 0, 2, 0) ATVI_TILES(4, 0, 4, 0)
 #else
 ATVI_TILES(2, 0, 1, 0)
-ATVI_TILES(2, 0, 0, 1) ATVI_TILES(2, 0, 1, 1) ATVI_TILES(2, 0, 2, 1) ATVI_TILES(2, 0, 4, 1)
-ATVI_TILES(2, 0, 0, 2) ATVI_TILES(2, 0, 1, 2)
 #endif
 /* [whole, part of the last vector][vectors - 1][rows - 1] */
 static const atvi_tile_fn ATVI_FN(tiles)[2][VCOLS][VROWS] = {
@@ -1958,10 +1956,19 @@ static const atvi_tile_fn ATVI_FN(tiles_wide)[2][VWIDE - 2][4] = { ATVI_WIDE(0),
 #undef ATVI_WIDE
 #endif
 #if VSTEPS > 1
-/* [in rows, asking for 0, 1, 2, 4 lines in VSTEPS steps; in strips, for 0, 1][rows - 1] */
-static const atvi_tile_fn ATVI_FN(tiles_quick)[6][VROWS] = {
-    ATVI_NAMES(2, 0, 0, 1), ATVI_NAMES(2, 0, 1, 1), ATVI_NAMES(2, 0, 2, 1), ATVI_NAMES(2, 0, 4, 1),
-    ATVI_NAMES(2, 0, 0, 2), ATVI_NAMES(2, 0, 1, 2)
+#define ATVI_QUICK(ahead) \
+        ATVI_TILE(3, 2, 0, ahead, 1) ATVI_TILE(4, 2, 0, ahead, 1) ATVI_TILE(5, 2, 0, ahead, 1) ATVI_TILE(6, 2, 0, ahead, 1)
+ATVI_QUICK(0) ATVI_QUICK(1) ATVI_QUICK(2) ATVI_QUICK(4)
+#undef ATVI_QUICK
+#define ATVI_QUICK(ahead) { ATVI_FN(tile_3_20##ahead##1), ATVI_FN(tile_4_20##ahead##1), \
+                            ATVI_FN(tile_5_20##ahead##1), ATVI_FN(tile_6_20##ahead##1) }
+/* in rows: [0, 1, 2, 4 lines asked for in VSTEPS steps][rows - 3] */
+static const atvi_tile_fn ATVI_FN(tiles_in_rows)[4][4] = {ATVI_QUICK(0), ATVI_QUICK(1), ATVI_QUICK(2), ATVI_QUICK(4)};
+#undef ATVI_QUICK
+ATVI_TILE(5, 2, 0, 0, 2) ATVI_TILE(6, 2, 0, 0, 2) ATVI_TILE(5, 2, 0, 1, 2) ATVI_TILE(6, 2, 0, 1, 2)
+/* in strips: [0, 1 line][rows - 5] */
+static const atvi_tile_fn ATVI_FN(tiles_in_strips)[2][2] = {
+    {ATVI_FN(tile_5_2002), ATVI_FN(tile_6_2002)}, {ATVI_FN(tile_5_2012), ATVI_FN(tile_6_2012)}
 };
 #endif
 #if VTALL == 16
@@ -2033,11 +2040,12 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
             t.C = C + m * c_m + n;
             if (a_m == 0) { t.a_m = 1; t.a_k = rows; }
 #if VSTEPS > 1
-            if (left == width && b_k == ATVI_PANEL && (a_m == 0 || (a_k == 1 && K % VSTEPS == 0 && chunk % VSTEPS == 0))) {
+            if (left == width && b_k == ATVI_PANEL &&
+                (a_m == 0 ? rows >= 5 : rows >= 3 && a_k == 1 && K % VSTEPS == 0 && chunk % VSTEPS == 0)) {
                 const int64_t turns = K / VSTEPS;
                 int many = lines <= 0 ? 0 : 1 + (lines > turns * count) + (lines > 2 * turns * count);
                 if (a_m == 0) many = ATVI_MIN(many, 1);
-                ATVI_FN(tiles_quick)[a_m == 0 ? 4 + many : many][rows - 1](&t);
+                (a_m == 0 ? ATVI_FN(tiles_in_strips)[many][rows - 5] : ATVI_FN(tiles_in_rows)[many][rows - 3])(&t);
                 t.next += (turns << many) / 2 * 64;
                 lines -= (turns << many) / 2;
             } else

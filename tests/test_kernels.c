@@ -330,8 +330,8 @@ static void test_shared_products(void) {
 /* Y = X W^T + b of several matrices on several lanes: few rows and many, which are copied first. One lane and three have
    the same bits, and so have a row among few and a row among many. */
 static void test_linears(void) {
-    static const int rows[] = { 1, 17, ATVI_STRIPS_FROM, 97, 530, 1700 }, Ks[] = { 24, 384, 1030 };
-    enum { ROWS = sizeof rows / sizeof rows[0], NA = 70, NB = 600 };
+    static const int rows[] = { 1, 17, ATVI_STRIPS_FROM, 97, 800 }, Ks[] = { 24, 130, 1030 };
+    enum { ROWS = sizeof rows / sizeof rows[0], NA = 70, NB = 330 };
     atv_rng rng = { 76 };
     int isa, i, r, lanes, add;
     for (i = 0; i < 3; i++) {
