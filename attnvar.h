@@ -2992,7 +2992,7 @@ static size_t atvi_linear_scratch(const atv_ctx *ctx, int64_t n) {
 /* The same x [n,K] times up to ATVI_LINEARS matrices.   scratch [atvi_linear_scratch] */
 static void atvi_linears(atv_ctx *ctx, int64_t n, int64_t K, const atv_real *x, const atvi_linear_desc *l, int count,
                          atv_real *scratch) {
-    const int64_t lanes = (int64_t)atvi_lanes(ctx);
+    const int64_t lanes = (int64_t)atvi_lanes(ctx), unit = ATVI_MAX(ctx->kernels->width, ATVI_PANEL);
     int64_t items = 0;
     atvi_linear_job j;
     int i;
@@ -3006,7 +3006,7 @@ static void atvi_linears(atv_ctx *ctx, int64_t n, int64_t K, const atv_real *x, 
         if (n <= ATVI_TALL) cols = atvi_blocks(N, N > 2048 ? 4 * lanes : lanes);    /* each lane reads its part of W once */
         else if (j.strips) cols = ATVI_MAX(cols, N * blocks / atvi_enough(ctx));    /* the fewer make a strip the better */
         j.l[i] = l[i];
-        j.cols[i] = atvi_blocks(cols, ATVI_COLS) * ATVI_COLS;
+        j.cols[i] = atvi_blocks(cols, unit) * unit;
         j.items[i] = blocks * atvi_blocks(N, j.cols[i]);
         items += j.items[i];
     }
