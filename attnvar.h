@@ -1635,6 +1635,7 @@ static float atvi_pow2_scalar(float n) {
 #  define V_MUL(a, b)    _mm256_mul_ps(a, b)
 #  define V_DIV(a, b)    _mm256_div_ps(a, b)
 #  define V_FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+/* Added in place. Given the choice, gcc moves a tile's sums about and spills them. */
 #  define V_MAC(sum, a, b) \
                              __asm__("vfmadd231ps {%2, %1, %0|%0, %1, %2}" : "+x"(sum) : "x"(a), "x"(b))
 #  define V_MAX(a, b)    _mm256_max_ps(a, b)
