@@ -16,15 +16,16 @@ wanted() { case " $parts " in *" $1 "*) echo "== $1"; return 0 ;; esac; return 1
 result() { if [ "$1" -eq 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $2"; fi; }
 skip() { skipped=$((skipped + 1)); echo "SKIPPED: $1"; }
 
-# tests DIRECTORY COMPILER_AND_OPTIONS NAME ..: builds these tests there and runs them (as `$run TEST $arguments`), two at a
-# time, and shows what fails
-run= arguments=
+# tests DIRECTORY COMPILER_AND_OPTIONS NAME ..: builds these tests there, runs them (as `$run TEST $arguments`), two at a time,
+# and shows what fails
+run= arguments= ar=ar settings=
 tests() {
     dir=$1 how=$2; shift 2
+    rm -rf "$dir"
     mkdir -p "$dir"
-    rm -f "$dir"/*.code
-    for name in "$@"; do echo "$name"; done | xargs -P "$jobs" -I% sh -c "{ $how -std=c99 -o $dir/% tests/%.c -lm -lpthread \\
-        && $run $dir/% $arguments; } > $dir/%.log 2>&1; echo \$? > $dir/%.code"
+    make -s -k -j"$jobs" T="$dir" CC="$how" CFLAGS= $settings AR="$ar" $(for name in "$@"; do echo "$dir/$name"; done) > "$dir/log" 2>&1 ||
+        tail -n 25 "$dir/log"
+    for name in "$@"; do echo "$name"; done | xargs -P "$jobs" -I% sh -c "$run $dir/% $arguments > $dir/%.log 2>&1; echo \$? > $dir/%.code"
     for name in "$@"; do
         code=$(cat "$dir/$name.code")
         grep -v '^SKIPPED' "$dir/$name.log" | tail -n "$([ "$code" -eq 0 ] && echo 1 || echo 25)"
@@ -78,16 +79,18 @@ if wanted options; then
 fi
 
 if wanted flags; then
+    settings=QUICK=                                         # all of it with these flags
     for flags in -O3 -Os "-O2 -ffast-math"; do
         tests build/flags "${CC:-cc} $flags" $header
     done
     if has clang; then tests build/flags "clang -O2 -ffast-math" $header
     else skip "clang -ffast-math: not installed"; fi
+    settings=
 fi
 
 if wanted processors; then                                  # NEON; 32 bits; big-endian, as the files are not
     for machine in aarch64 i686 s390x; do
-        compiler=$machine-linux-gnu-gcc run=qemu-$machine
+        compiler=$machine-linux-gnu-gcc ar=$machine-linux-gnu-ar run=qemu-$machine
         case $machine in
         aarch64) names="test_attention test_grad test_model test_decode" ;;
         i686) names="test_core test_decode test_checkpoint" run= ;;
@@ -102,7 +105,7 @@ if wanted processors; then                                  # NEON; 32 bits; big
             fi
         else skip "$compiler, $run: not installed"; fi
     done
-    run=
+    run= ar=ar
 fi
 
 if wanted floats; then
@@ -149,12 +152,13 @@ fi
 if wanted fuzz; then
     echo 'int LLVMFuzzerTestOneInput(const unsigned char *d, unsigned long n) { (void)d; (void)n; return 0; }' > build/nothing.c
     if has clang && clang -fsanitize=fuzzer -o build/nothing build/nothing.c 2> /dev/null; then
+        rm -rf build/fuzz
         mkdir -p build/fuzz
-        for target in tests/fuzz_*.c; do
-            name=$(basename "$target" .c)
-            rm -rf "build/fuzz/$name.corpus"
+        names=$(for target in tests/fuzz_*.c; do basename "$target" .c; done)
+        make -s -j"$jobs" T=build/fuzz CFLAGS= CC="clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+            -DATV_NO_SIMD -DATTNVAR_LIBFUZZER" $(for name in $names; do echo "build/fuzz/$name"; done)
+        for name in $names; do
             mkdir -p "build/fuzz/$name.corpus"
-            clang -g -O1 -std=c99 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DATV_NO_SIMD -DATTNVAR_LIBFUZZER -o "build/fuzz/$name" "$target" -lm -lpthread
             # beginnings: what of the golden files the target could read
             case $name in
             fuzz_config) cp tests/golden/*/config.json build/fuzz/$name.corpus/ 2> /dev/null ;;
@@ -163,11 +167,13 @@ if wanted fuzz; then
             fuzz_tokenizer) { printf 0; cat tests/golden/tokenizer/tokenizer.json; } > build/fuzz/$name.corpus/json
                             { printf 2; head -c 500 tests/golden/tokenizer/text.txt; } > build/fuzz/$name.corpus/text ;;
             esac
-            "build/fuzz/$name" -max_total_time="${FUZZ_SECONDS:-20}" -timeout=20 -rss_limit_mb=2048 -max_len=20000 -print_final_stats=0 \
-                -artifact_prefix="build/fuzz/$name." "build/fuzz/$name.corpus" > build/fuzz/log 2>&1
-            code=$?
-            grep -E '^#[0-9]+.DONE' build/fuzz/log || tail -n 25 build/fuzz/log
-            result $code "$name found something: build/fuzz/$name.*"
+        done
+        for name in $names; do echo "$name"; done | xargs -P "$jobs" -I% sh -c "build/fuzz/% -max_total_time=${FUZZ_SECONDS:-20} -timeout=20 \
+            -rss_limit_mb=2048 -max_len=20000 -print_final_stats=0 -artifact_prefix=build/fuzz/%. build/fuzz/%.corpus \
+            > build/fuzz/%.log 2>&1; echo \$? > build/fuzz/%.code"
+        for name in $names; do
+            grep -E '^#[0-9]+.DONE' build/fuzz/$name.log || tail -n 25 build/fuzz/$name.log
+            result "$(cat build/fuzz/$name.code)" "$name found something: build/fuzz/$name.*"
         done
     else skip "libFuzzer: no clang with it"; fi
 fi

@@ -1,6 +1,8 @@
 /* compare FILE EXPECTED TOLERANCE: the largest absolute difference between two safetensors files with the same tensors,
    or between two files of raw float32. Prints it; exit code 1 when it is above TOLERANCE, 2 when they cannot be compared. */
 #define _POSIX_C_SOURCE 200809L
+#define ATV_NO_SIMD
+#define ATV_NO_TRAIN
 #define ATTNVAR_IMPLEMENTATION
 #include "../attnvar.h"
 

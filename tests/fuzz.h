@@ -4,7 +4,6 @@
    Without it each target is a test of its own: it runs its seeds whole, cut short at every length, and changed at random
    in a fixed way; files named on the command line are run too, to look at what a fuzzer found. */
 #define _POSIX_C_SOURCE 200809L
-#define ATTNVAR_IMPLEMENTATION
 #include "../attnvar.h"
 #include "test.h"
 

@@ -1,4 +1,8 @@
 /* Any bytes as JSON: parsed or refused; what was parsed can be walked, and its strings and numbers read. */
+#ifndef ATV_NO_SIMD
+#  define ATV_NO_SIMD                   /* no vectors here: they take half of the compiler's time */
+#endif
+#define ATTNVAR_IMPLEMENTATION
 #include "fuzz.h"
 
 static void walk(const atvi_jnode *node, const char *text, size_t size) {

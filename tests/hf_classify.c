@@ -5,8 +5,10 @@
                                                 label b mod N: to a safetensors file `logits` [sequences,N], `loss` [1] and
                                                 the gradients of the loss, by their parameters' names */
 #define _POSIX_C_SOURCE 200809L
-#define ATTNVAR_IMPLEMENTATION
 #include "../attnvar.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static atv_ctx *ctx;
 

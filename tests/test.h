@@ -1,7 +1,7 @@
-/* What the tests share. Each test is one file that includes attnvar.h with ATTNVAR_IMPLEMENTATION and then this; it is
-   run from the top of the repository, prints failures and a last line "NAME: N passed, N failed, N skipped".
+/* What the tests share. Each test is one file that includes attnvar.h and then this; it is linked with the library that the
+   Makefile compiles once, or, to see the insides, defines ATTNVAR_IMPLEMENTATION. It is run from the top of the repository,
+   prints failures and a last line "NAME: N passed, N failed, N skipped".
 
-       #define ATTNVAR_IMPLEMENTATION
        #include "../attnvar.h"
        #include "test.h"
        int main(void) { CHECK(1 + 1 == 2, "sum is %d", 1 + 1); return test_done("core"); } */

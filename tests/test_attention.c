@@ -1,9 +1,9 @@
 /* Attention on its own: against golden values and against plain loops in double, forward, backward and step by step, for
    every instruction set, layout and number of threads. */
 #define _POSIX_C_SOURCE 200809L
-#define ATTNVAR_IMPLEMENTATION
 #include "../attnvar.h"
 #include "test.h"
+#include <limits.h>
 
 /* How a tensor of all positions lies in memory. */
 enum { RAGGED, ROWS, HEADS_FIRST, GAPS, LAYOUTS };          /* [N,H,D], [B,T,H,D], [B,H,T,D], [N,H,D] with room between */

@@ -1,6 +1,9 @@
 /* Tensors and their 16-bit types, safetensors files, config.json, Hugging Face directories: good ones, broken ones, and
    what is left when a write or an allocation fails. Most files live in memory, behind the context's atv_io. */
 #define _POSIX_C_SOURCE 200809L
+#ifndef ATV_NO_SIMD
+#  define ATV_NO_SIMD                   /* no vectors here: they take half of the compiler's time */
+#endif
 #define ATTNVAR_IMPLEMENTATION
 #include "../attnvar.h"
 #include "test.h"

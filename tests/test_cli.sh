@@ -43,7 +43,7 @@ near() { d=$("$compare" "$2" "$3" "$4" 2>&1); result $? "$1: differs by $d, more
 compare=$(dirname "$bin")/compare
 if [ ! -x "$compare" ]; then
     compare=$t/compare
-    ${CC:-cc} -w -O0 -DATV_NO_SIMD -DATV_NO_TRAIN -o "$compare" "$here/compare.c" -lm -lpthread || exit 1
+    ${CC:-cc} -w -O0 -o "$compare" "$here/compare.c" -lm -lpthread || exit 1
 fi
 
 # ---- the command line itself

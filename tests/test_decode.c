@@ -1,6 +1,5 @@
 /* Decoding: whatever the chunks, the batch and its history, the logits are the full forward's; and how tokens are chosen. */
 #define _POSIX_C_SOURCE 200809L
-#define ATTNVAR_IMPLEMENTATION
 #include "../attnvar.h"
 #include "test.h"
 

@@ -1,5 +1,4 @@
 /* Evaluation: minimal pairs, the interval of an accuracy, tasks of classification and their metrics. */
-#define ATTNVAR_IMPLEMENTATION
 #include "../attnvar.h"
 #include "test.h"
 
@@ -47,9 +46,9 @@ static const struct { const char *good, *bad, *uid, *term; int64_t line; } pairs
     {"He and she see the old house.", "He and she see.", "", NULL, 7}};
 
 /* log p of start + sentence, from the logits of this sentence alone. */
-static double log_p(atv_work *work, atv_tokenizer *tokenizer, int start, const char *sentence) {
-    atv_ctx *ctx = atv_model_ctx(work->model);
-    const int V = atv_model_config(work->model)->vocab_size;
+static double log_p(atv_work *work, const atv_model *model, atv_tokenizer *tokenizer, int start, const char *sentence) {
+    atv_ctx *ctx = atv_model_ctx(model);
+    const int V = atv_model_config(model)->vocab_size;
     int32_t ids[48];
     atv_real *logits = (atv_real *)malloc(48 * (size_t)V * sizeof *logits);
     atv_batch batch;
@@ -114,9 +113,9 @@ static void test_pairs(void) {
             for (i = 0; s == 0 && i < 5; i++) {
                 char sentence[80];
                 snprintf(sentence, sizeof sentence, "%s%s", how ? "" : " ", pairs[i].good);
-                good[i] = log_p(work, tokenizer, start, sentence);
+                good[i] = log_p(work, model, tokenizer, start, sentence);
                 snprintf(sentence, sizeof sentence, "%s%s", how ? "" : " ", pairs[i].bad);
-                bad[i] = log_p(work, tokenizer, start, sentence);
+                bad[i] = log_p(work, model, tokenizer, start, sentence);
                 correct += good[i] >= bad[i];
             }
             MUST(ctx, atv_eval_pairs(work, tokenizer, pairs_text, sizeof pairs_text - 1, &desc, &result));

@@ -1,7 +1,6 @@
 /* The model: golden values and fixtures with every instruction set, the same bits at any number of threads, and what must
    be equal: groups spelled out, sequences apart and together, padded and ragged. */
 #define _POSIX_C_SOURCE 200809L
-#define ATTNVAR_IMPLEMENTATION
 #include "../attnvar.h"
 #include "test.h"
 

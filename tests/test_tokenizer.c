@@ -1,6 +1,9 @@
 /* The tokenizer against Hugging Face's: texts and their ids, training, saving and loading, odd settings, broken files,
    allocations that fail; and the JSON reader below it. */
 #define _POSIX_C_SOURCE 200809L
+#ifndef ATV_NO_SIMD
+#  define ATV_NO_SIMD                   /* no vectors here: they take half of the compiler's time */
+#endif
 #define ATTNVAR_IMPLEMENTATION
 #include "../attnvar.h"
 #include "test.h"

@@ -1,7 +1,6 @@
 /* The trainer: golden runs, schedules, accumulation, ranks, saving and resuming bit for bit, the order of documents,
    evaluation. */
 #define _POSIX_C_SOURCE 200809L
-#define ATTNVAR_IMPLEMENTATION
 #include "../attnvar.h"
 #include "test.h"
 #include <unistd.h>
