@@ -6,7 +6,7 @@
 # PARTS="sanitize fuzz" runs only those; FUZZ_SECONDS=20.
 LC_ALL=C
 export LC_ALL
-parts=${PARTS:-"sanitize threads clang options flags processors floats valgrind docs mpi report fuzz sweep golden unicode"}
+parts=${PARTS:-"sanitize threads memory clang options flags processors floats valgrind docs mpi report fuzz sweep golden unicode"}
 jobs=${JOBS:-2}
 passed=0 failed=0 skipped=0
 mkdir -p build
@@ -45,6 +45,13 @@ if wanted threads; then
     if ${CC:-cc} -fsanitize=thread -o build/nothing build/nothing.c 2> /dev/null && build/nothing; then
         tests build/threads "${CC:-cc} -g -O1 -fsanitize=thread" test_core test_decode
     else skip "the thread sanitizer does not work here"; fi
+fi
+
+if wanted memory; then                                      # bytes that nobody wrote
+    echo 'int main(void) { return 0; }' > build/nothing.c
+    if has clang && clang -fsanitize=memory -o build/nothing build/nothing.c 2> /dev/null && build/nothing; then
+        tests build/memory "clang -g -O1 -fsanitize=memory" test_attention test_eval test_model test_decode test_train
+    else skip "the memory sanitizer does not work here"; fi
 fi
 
 if wanted clang; then

@@ -106,6 +106,7 @@ int main(int argc, char **argv) {
     check(atv_trainer_create(model, &recipe, &trainer));
     if (load) check(atv_trainer_load(trainer, argv[4]));
     if (strcmp(mode, "bad") == 0) ids[n / 2] = VOCAB;
+    memset(&data, 0, sizeof data);
     data.ids = ids;
     data.lengths = lengths;
     data.n_docs = DOCS;

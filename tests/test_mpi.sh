@@ -29,7 +29,7 @@ build() {       # build SOURCE: as $t/NAME
 }
 run() {         # run OUT RANKS PROGRAM ARGUMENTS: $t/OUT is what it printed; a run that hangs is ended
     out=$1 ranks=$2 program=$3; shift 3
-    timeout 900 "$mpirun" -n "$ranks" "$t/$program" "$@" > "$t/$out" 2> "$t/$out.err"
+    timeout 120 "$mpirun" -n "$ranks" "$t/$program" "$@" > "$t/$out" 2> "$t/$out.err"
 }
 good() { run "$@"; result $? "$*: exit code not 0: $(tail -n 3 "$t/$1.err")" "$t/$1"; }
 same() { cmp -s "$t/$1" "$t/$2"; result $? "$1 and $2 differ" "$t/$2"; }
