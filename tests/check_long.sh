@@ -1,8 +1,8 @@
 #!/bin/sh
 # The long checks, behind `make check-long`: sanitizers, other compilers and options and their bits, the header's tests with
-# the user's own flags and on other processors (emulated), exp and GELU over all floats, valgrind, training over MPI, the report
-# in a browser, fuzzers, workers of a sweep that are killed, and the generated files made anew. What a machine lacks is said and
-# left out.
+# the user's own flags and on other processors (emulated), exp and GELU over all floats, valgrind, training over MPI, the
+# report in a browser, fuzzers, workers of a sweep that are killed, and the generated files made anew. What a machine lacks
+# is said and left out.
 # PARTS="sanitize fuzz" runs only those; FUZZ_SECONDS=20.
 LC_ALL=C
 export LC_ALL
@@ -17,15 +17,16 @@ result() { if [ "$1" -eq 0 ]; then passed=$((passed + 1)); else failed=$((failed
 skip() { skipped=$((skipped + 1)); echo "SKIPPED: $1"; }
 
 # tests DIRECTORY COMPILER_AND_OPTIONS NAME ..: builds these tests there, runs them (as `$run TEST $arguments`), two at a time,
-# and shows what fails
+# and shows what fails; one that hangs is ended
 run= arguments= ar=ar settings=
 tests() {
     dir=$1 how=$2; shift 2
     rm -rf "$dir"
     mkdir -p "$dir"
-    make -s -k -j"$jobs" T="$dir" CC="$how" CFLAGS= $settings AR="$ar" $(for name in "$@"; do echo "$dir/$name"; done) > "$dir/log" 2>&1 ||
-        tail -n 25 "$dir/log"
-    for name in "$@"; do echo "$name"; done | xargs -P "$jobs" -I% sh -c "$run $dir/% $arguments > $dir/%.log 2>&1; echo \$? > $dir/%.code"
+    make -s -k -j"$jobs" T="$dir" CC="$how" CFLAGS= $settings AR="$ar" $(for name in "$@"; do echo "$dir/$name"; done) \
+        > "$dir/log" 2>&1 || tail -n 25 "$dir/log"
+    for name in "$@"; do echo "$name"; done | xargs -P "$jobs" -I% \
+        sh -c "timeout 1200 $run $dir/% $arguments > $dir/%.log 2>&1; echo \$? > $dir/%.code"
     for name in "$@"; do
         code=$(cat "$dir/$name.code")
         grep -v '^SKIPPED' "$dir/$name.log" | tail -n "$([ "$code" -eq 0 ] && echo 1 || echo 25)"
