@@ -2005,7 +2005,7 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
 #if VTALL == 16
     /* Few rows and long sums: in one tile a vector wide B is read once, in the order in which it lies in memory; it is asked
        for 32 lines ahead. (Rows a multiple of 2 KB apart would push each other out of the nearest cache.) */
-    if (M > VROWS && M <= VTALL && K >= 96 && b_k == ATVI_PANEL && (a_k != 1 || a_m % 512 != 0))
+    if (M > VROWS && M <= VTALL && K >= 96 && b_k == ATVI_PANEL && a_m != 0 && (a_k != 1 || a_m % 512 != 0))
         for (; n + VN <= N; n += VN, t.B += b_panel, t.C += VN) {
             t.bias = bias ? bias + n : NULL;
             t.next = (const char *)t.B + 32 * ATVI_LINE * sizeof(atv_real);

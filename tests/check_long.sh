@@ -1,12 +1,12 @@
 #!/bin/sh
 # The long checks, behind `make check-long`: sanitizers, other compilers and options and their bits, the header's tests with
-# the user's own flags and on other processors (emulated), exp and GELU over all floats, valgrind, training over MPI, the
-# report in a browser, fuzzers, workers of a sweep that are killed, and the generated files made anew. What a machine lacks
-# is said and left out.
+# the user's own flags and on other processors (emulated), AVX-512 (emulated), exp and GELU over all floats, valgrind,
+# training over MPI, the report in a browser, fuzzers, workers of a sweep that are killed, and the generated files made anew.
+# What a machine lacks is said and left out.
 # PARTS="sanitize fuzz" runs only those; FUZZ_SECONDS=20.
 LC_ALL=C
 export LC_ALL
-parts=${PARTS:-"sanitize threads memory clang options flags processors floats valgrind docs mpi report fuzz sweep golden unicode"}
+parts=${PARTS:-"sanitize threads memory clang options flags processors avx512 floats valgrind docs mpi report fuzz sweep golden unicode"}
 jobs=${JOBS:-2}
 passed=0 failed=0 skipped=0
 mkdir -p build
@@ -114,6 +114,23 @@ if wanted processors; then                                  # NEON; 32 bits; big
         else skip "$compiler, $run: not installed"; fi
     done
     run= ar=ar
+fi
+
+if wanted avx512; then                                      # emulated, also where the processor has it
+    { echo '#include <simde/x86/avx512.h>'
+      echo 'int main(void) { return !__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"); }'; } > build/nothing.c
+    if ${CC:-cc} -mavx2 -mfma -o build/nothing build/nothing.c 2> /dev/null && build/nothing; then
+        rm -rf build/emulated
+        mkdir -p build/emulated
+        cp -R Makefile tests examples build/emulated/
+        sed 's/"avx512f"/"avx2,fma"/; s/return .*bit_AVX512F.*;/return 1;/' attnvar.h > build/emulated/attnvar.h
+        cd build/emulated
+        tests build/tests "${CC:-cc} -O1 -mavx2 -mfma -D_DEFAULT_SOURCE= -include tests/emulate_avx512.h" test_kernels \
+            test_attention test_model test_decode test_train
+        ! grep 'avx512' build/tests/*.log
+        result $? "AVX-512 was not emulated"
+        cd ../..
+    else skip "AVX-512 emulated: no SIMDe, or no AVX2"; fi
 fi
 
 if wanted floats; then
