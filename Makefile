@@ -67,7 +67,7 @@ $(T)/%: tests/%.c $(wildcard tests/*.h) attnvar.h $(T)/attnvar.a
 	$(BUILD)
 
 build/examples/train_mpi: CC = $(MPICC)
-# These are compiled in a fifth of the time, and run no longer.
+# These are compiled in a fifth of the time, and run hardly longer.
 build/compare $(T)/test_core $(T)/test_limits $(T)/test_checkpoint $(T)/test_tokenizer $(T)/fuzz_json: QUICK = -O0
 $(T)/test_claims: examples/claims.h
 $(T)/test_lab $(T)/test_stats: $(wildcard examples/*.h)
