@@ -1,8 +1,8 @@
 #!/bin/sh
 # The long checks, behind `make check-long`: sanitizers, other compilers and options and their bits, the header's tests with
-# the user's own flags and on other processors (emulated), AVX-512 (emulated), exp and GELU over all floats, valgrind,
-# training over MPI, the report in a browser, fuzzers, workers of a sweep that are killed, and the generated files made anew.
-# What a machine lacks is said and left out.
+# the user's own flags, on other processors and with AVX-512 (both emulated), exp and GELU over all floats, valgrind, training
+# over MPI, the report in a browser, fuzzers, workers of a sweep that are killed, and the generated files made anew. What a
+# machine lacks is said and left out.
 # PARTS="sanitize fuzz" runs only those; FUZZ_SECONDS=20.
 LC_ALL=C
 export LC_ALL
@@ -15,6 +15,10 @@ mkdir -p build
 has() { command -v "$1" > /dev/null 2>&1; }
 wanted() { case " $parts " in *" $1 "*) echo "== $1"; return 0 ;; esac; return 1; }
 result() { if [ "$1" -eq 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $2"; fi; }
+works() {       # works COMPILER OPTION ..: builds a program that runs
+    echo 'int main(void) { return 0; }' > build/nothing.c
+    "$@" -o build/nothing build/nothing.c 2> /dev/null && build/nothing
+}
 skip() { skipped=$((skipped + 1)); echo "SKIPPED: $1"; }
 
 # tests DIRECTORY COMPILER_AND_OPTIONS NAME ..: builds these tests there, runs them (as `$run TEST $arguments`), two at a time,
@@ -43,15 +47,13 @@ if wanted sanitize; then
 fi
 
 if wanted threads; then
-    echo 'int main(void) { return 0; }' > build/nothing.c
-    if ${CC:-cc} -fsanitize=thread -o build/nothing build/nothing.c 2> /dev/null && build/nothing; then
+    if works ${CC:-cc} -fsanitize=thread; then
         tests build/threads "${CC:-cc} -g -O1 -fsanitize=thread" test_core test_decode
     else skip "the thread sanitizer does not work here"; fi
 fi
 
 if wanted memory; then                                      # bytes that nobody wrote
-    echo 'int main(void) { return 0; }' > build/nothing.c
-    if has clang && clang -fsanitize=memory -o build/nothing build/nothing.c 2> /dev/null && build/nothing; then
+    if works clang -fsanitize=memory; then
         tests build/memory "clang -g -O1 -fsanitize=memory" test_attention test_eval test_model test_decode test_train
     else skip "the memory sanitizer does not work here"; fi
 fi

@@ -1,6 +1,5 @@
 /* What the fuzz targets share. With libFuzzer:
-       clang -g -O1 -fsanitize=fuzzer,address,undefined -DATTNVAR_LIBFUZZER -o build/fuzz_json tests/fuzz_json.c \
-           -lm -lpthread
+       make T=build/fuzz CC="clang -g -O1 -fsanitize=fuzzer,address,undefined -DATTNVAR_LIBFUZZER" build/fuzz/fuzz_json
    Without it each target is a test of its own: it runs its seeds whole, cut short at every length, and changed at random
    in a fixed way; files named on the command line are run too, to look at what a fuzzer found. */
 #define _POSIX_C_SOURCE 200809L
