@@ -967,7 +967,7 @@ ATVDEF atv_result atv_finetune_bytes(const atv_model *model, const atv_data *tra
 #  define ATVI_PREFETCH(p) __builtin_prefetch((p), 0, 2)
 #  define ATVI_PREFETCH_WRITE(p) __builtin_prefetch((p), 1, 3)
 #  define ATVI_FORGET(x) __asm__ volatile("" : "+r"(x))     /* what was computed from x is computed anew */
-#  define ATVI_ALONE __attribute__((noinline))
+#  define ATVI_ALONE __attribute__((noinline, aligned(64)))   /* 2 % hang on where in the cache's lines a loop lies */
 #else
 #  define ATVI_FORGET(x) ((void)(x))
 #  define ATVI_ALONE
@@ -1585,7 +1585,7 @@ typedef void (*atvi_tile_fn)(const atvi_tile *t);
 #  define VROWS          4                                  /* rows of a matrix tile, */
 #  define VCOLS          4                                  /* and its vectors a row; */
 #  define VTALL          VROWS                              /* rows of one that is a single vector wide */
-#  define VWIDE          VCOLS                              /* vectors of one that is a row or two high */
+#  define VWIDE          VCOLS                              /* vectors of one that is a single row high */
 #  define VSTEPS         1                                  /* steps of K that a tile's loop takes at once where it can */
 #  define V_SET(x)       (x)
 #  define V_LOAD(p)      (*(p))
@@ -1623,7 +1623,7 @@ static float atvi_pow2_scalar(float n) {
 #  define VROWS          6
 #  define VCOLS          2
 #  define VTALL          VROWS
-#  define VWIDE          6
+#  define VWIDE          12
 #  define VSTEPS         4
 #  define V_SET(x)       _mm256_set1_ps(x)
 #  define V_LOAD(p)      _mm256_loadu_ps(p)
@@ -1812,7 +1812,9 @@ ATVI_INLINE void ATVI_FN(step)(const int rows, const int vecs, const int part, c
     }
     ATVI_UNROLL for (r = 0; r < rows; r++) {
         V x = V_SET(a[r / 3][r % 3 * a_m]);
-        ATVI_UNROLL for (c = 0; c < vecs; c++) V_MAC(acc[r][c], x, b[c]);
+        ATVI_UNROLL for (c = 0; c < vecs; c++)
+            if (rows == 1) acc[r][c] = V_FMA(x, b[c], acc[r][c]);   /* may load by itself: more steps under way at once */
+            else V_MAC(acc[r][c], x, b[c]);
     }
 }
 
@@ -1939,22 +1941,29 @@ static const atvi_tile_fn ATVI_FN(tiles_ahead)[][VROWS] = {
     ATVI_NAMES(2, 0, 1, 0)
 #endif
 };
-#if VWIDE == 6
-#define ATVI_WIDE(part) \
-        ATVI_TILE(1, 3, part, 0, 0) ATVI_TILE(2, 3, part, 0, 0) ATVI_TILE(3, 3, part, 0, 0) ATVI_TILE(4, 3, part, 0, 0) \
-        ATVI_TILE(1, 4, part, 0, 0) ATVI_TILE(2, 4, part, 0, 0) ATVI_TILE(1, 5, part, 0, 0) ATVI_TILE(2, 5, part, 0, 0) \
-        ATVI_TILE(1, 6, part, 0, 0) ATVI_TILE(2, 6, part, 0, 0)
-ATVI_WIDE(0) ATVI_WIDE(1)
+#if VWIDE == 12
+#define ATVI_WIDE(vecs, part) ATVI_TILE(1, vecs, part, 0, 0)
+#define ATVI_WIDE_2(vecs, part) ATVI_TILE(1, vecs, part, 0, 0) ATVI_TILE(2, vecs, part, 0, 0)
+#define ATVI_WIDE_ALL(part) \
+        ATVI_WIDE_2(3, part) ATVI_WIDE_2(4, part) ATVI_WIDE_2(5, part) ATVI_WIDE_2(6, part) \
+        ATVI_TILE(3, 3, part, 0, 0) ATVI_TILE(4, 3, part, 0, 0) ATVI_WIDE(7, part) ATVI_WIDE(8, part) ATVI_WIDE(9, part) \
+        ATVI_WIDE(10, part) ATVI_WIDE(11, part) ATVI_WIDE(12, part)
+ATVI_WIDE_ALL(0) ATVI_WIDE_ALL(1)
 #undef ATVI_WIDE
-#define ATVI_WIDE(part) { \
+#undef ATVI_WIDE_2
+#define ATVI_WIDE(vecs, part) { ATVI_FN(tile_1_##vecs##part##00), NULL, NULL, NULL }
+#define ATVI_WIDE_2(vecs, part) { ATVI_FN(tile_1_##vecs##part##00), ATVI_FN(tile_2_##vecs##part##00), NULL, NULL }
+#undef ATVI_WIDE_ALL
+#define ATVI_WIDE_ALL(part) { \
         {ATVI_FN(tile_1_3##part##00), ATVI_FN(tile_2_3##part##00), \
          ATVI_FN(tile_3_3##part##00), ATVI_FN(tile_4_3##part##00)}, \
-        {ATVI_FN(tile_1_4##part##00), ATVI_FN(tile_2_4##part##00), NULL, NULL}, \
-        {ATVI_FN(tile_1_5##part##00), ATVI_FN(tile_2_5##part##00), NULL, NULL}, \
-        {ATVI_FN(tile_1_6##part##00), ATVI_FN(tile_2_6##part##00), NULL, NULL} }
+        ATVI_WIDE_2(4, part), ATVI_WIDE_2(5, part), ATVI_WIDE_2(6, part), ATVI_WIDE(7, part), ATVI_WIDE(8, part), \
+        ATVI_WIDE(9, part), ATVI_WIDE(10, part), ATVI_WIDE(11, part), ATVI_WIDE(12, part) }
 /* [whole, part of the last vector][vectors - 3][rows - 1] */
-static const atvi_tile_fn ATVI_FN(tiles_wide)[2][VWIDE - 2][4] = { ATVI_WIDE(0), ATVI_WIDE(1) };
+static const atvi_tile_fn ATVI_FN(tiles_wide)[2][VWIDE - 2][4] = { ATVI_WIDE_ALL(0), ATVI_WIDE_ALL(1) };
 #undef ATVI_WIDE
+#undef ATVI_WIDE_2
+#undef ATVI_WIDE_ALL
 #endif
 #if VSTEPS > 1
 #define ATVI_QUICK(ahead) \
@@ -2013,10 +2022,10 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
         }
 #endif
 #if VWIDE > VCOLS
-    /* Tiles of few rows have few sums, too few to keep the multipliers busy: wider ones. (Three vectors of panels would
-       begin and end amid one.) */
+    /* Tiles of few rows have few sums, too few to keep the multipliers busy: wider ones. A single row waits for B: the more
+       panels it reads side by side the faster they come. (Three vectors of panels would begin and end amid one.) */
     while (N - n > width && (M == 1 || M == 2 || ((M == 3 || M == 4) && b_panel == ATVI_PANEL))) {
-        const int64_t most = VN * (M <= 2 ? VWIDE : 3), left = ATVI_MIN(most, N - n), vecs = (left + VN - 1) / VN;
+        const int64_t left = ATVI_MIN(VN * (M == 1 ? VWIDE : M == 2 ? VWIDE / 2 : 3), N - n), vecs = (left + VN - 1) / VN;
         t.last = left - (vecs - 1) * VN;
         t.B = B + n / ATVI_PANEL * b_panel + n % ATVI_PANEL;
         t.C = C + n;
@@ -2808,6 +2817,10 @@ ATVDEF atv_result atv_tensor_copy(atv_ctx *ctx, const atv_tensor *dst, const atv
 /* Lanes that may run at once; scratch is per lane. */
 static size_t atvi_lanes(const atv_ctx *ctx) { return (size_t)ctx->desc.n_threads; }
 static int64_t atvi_blocks(int64_t n, int64_t block) { return (n + block - 1) / block; }
+/* Where part i of n/unit units in nearly equal parts begins. */
+static int64_t atvi_part(int64_t i, int64_t parts, int64_t n, int64_t unit) {
+    return ATVI_MIN(n, atvi_blocks(n, unit) * i / parts * unit);
+}
 
 typedef struct atvi_embed_job {
     int64_t C;
@@ -2940,36 +2953,37 @@ typedef struct atvi_linear_desc {
 /* Items enough for the lanes to end together, though one may be slower. */
 static int64_t atvi_enough(const atv_ctx *ctx) { return 4 * (int64_t)atvi_lanes(ctx); }
 
-/* Rows of an item, of M: up to ATVI_TALL, but half as many where that makes enough items of all columns. */
-static int64_t atvi_item_rows(const atv_ctx *ctx, int64_t M, int halves) {
+/* Blocks of M rows, as many for each lane: of up to ATVI_TALL, but half as many where that makes enough of all columns. */
+static int64_t atvi_row_blocks(const atv_ctx *ctx, int64_t M, int halves) {
+    const int64_t lanes = (int64_t)atvi_lanes(ctx);
     int64_t blocks = atvi_blocks(M, ATVI_TALL);
     if (halves) blocks = ATVI_MAX(blocks, ATVI_MIN(atvi_enough(ctx), atvi_blocks(M, ATVI_TALL / 2)));
-    return atvi_blocks(atvi_blocks(M, blocks), 6) * 6;
+    return blocks > lanes ? atvi_blocks(blocks, lanes) * lanes : blocks;
 }
 
 /* A step of K: at most ATVI_STEP, and where longer sums are cut. */
 static int64_t atvi_step(int64_t K) { return atvi_blocks(K, atvi_blocks(K, ATVI_STEP)); }
 
 typedef struct atvi_linear_job {
-    int64_t n, K, rows;                                     /* rows: of an item */
+    int64_t n, K, blocks, unit;                             /* blocks of rows; columns are cut at units */
     const atv_real *x;
     atv_real *strips;                                       /* NULL: x is read where it lies */
     atvi_linear_desc l[ATVI_LINEARS];
-    int64_t cols[ATVI_LINEARS], items[ATVI_LINEARS];
+    int64_t parts[ATVI_LINEARS];                            /* of the columns */
     const atvi_kernels *k;
 } atvi_linear_job;
 
 static void atvi_linear_item(void *arg, int64_t item, int lane) {
     const atvi_linear_job *j = (const atvi_linear_job *)arg;
     const atvi_linear_desc *l = j->l;
-    const int64_t blocks = atvi_blocks(j->n, j->rows);
+    const int64_t *parts = j->parts;
     const int64_t K = j->K, step = j->strips ? atvi_step(K) : K;
     int64_t m, n, rows, cols, k, r;
-    for (; item >= j->items[l - j->l]; l++) item -= j->items[l - j->l];
-    m = item % blocks * j->rows;
-    n = item / blocks * j->cols[l - j->l];
-    rows = ATVI_MIN(j->rows, j->n - m);
-    cols = ATVI_MIN(j->cols[l - j->l], l->N - n);
+    for (; item >= j->blocks * *parts; l++, parts++) item -= j->blocks * *parts;
+    m = atvi_part(item % j->blocks, j->blocks, j->n, 1);
+    n = atvi_part(item / j->blocks, *parts, l->N, j->unit);
+    rows = atvi_part(item % j->blocks + 1, j->blocks, j->n, 1) - m;
+    cols = atvi_part(item / j->blocks + 1, *parts, l->N, j->unit) - n;
     for (k = 0; k < K; k += step) {
         const int64_t steps = ATVI_MIN(step, K - k);
         const atv_real *A = j->x + m * K + k;
@@ -2993,23 +3007,23 @@ static size_t atvi_linear_scratch(const atv_ctx *ctx, int64_t n) {
 /* The same x [n,K] times up to ATVI_LINEARS matrices.   scratch [atvi_linear_scratch] */
 static void atvi_linears(atv_ctx *ctx, int64_t n, int64_t K, const atv_real *x, const atvi_linear_desc *l, int count,
                          atv_real *scratch) {
-    const int64_t lanes = (int64_t)atvi_lanes(ctx), unit = ATVI_MAX(ctx->kernels->width, ATVI_PANEL);
+    const int64_t lanes = (int64_t)atvi_lanes(ctx), enough = atvi_enough(ctx);
     int64_t items = 0;
     atvi_linear_job j;
     int i;
     memset(&j, 0, sizeof j);
     j.n = n; j.K = K; j.x = x; j.k = ctx->kernels;
     j.strips = ctx->kernels->copies_a && n >= ATVI_STRIPS_FROM ? scratch : NULL;
-    j.rows = n > ATVI_TALL ? atvi_item_rows(ctx, n, j.strips != NULL) : ATVI_MAX(n, 1);
+    j.unit = ATVI_MAX(ctx->kernels->width, ATVI_PANEL);
+    j.blocks = n > ATVI_TALL ? atvi_row_blocks(ctx, n, j.strips != NULL) : 1;
     for (i = 0; i < count; i++) {
-        const int64_t N = l[i].N, blocks = atvi_blocks(n, j.rows);
-        int64_t cols = 4 * ATVI_COLS;
-        if (n <= ATVI_TALL) cols = atvi_blocks(N, N > 2048 ? 4 * lanes : lanes);    /* each lane reads its part of W once */
-        else if (j.strips) cols = ATVI_MAX(cols, N * blocks / atvi_enough(ctx));    /* the fewer make a strip the better */
+        const int64_t N = l[i].N;
+        int64_t parts = atvi_blocks(N, 4 * ATVI_COLS);
+        if (n <= ATVI_TALL) parts = N > 2048 ? enough : lanes;                      /* each lane reads its part of W once */
+        else if (j.strips) parts = ATVI_MIN(parts, atvi_blocks(enough, j.blocks));  /* the fewer make a strip the better */
         j.l[i] = l[i];
-        j.cols[i] = atvi_blocks(cols, unit) * unit;
-        j.items[i] = blocks * atvi_blocks(N, j.cols[i]);
-        items += j.items[i];
+        j.parts[i] = ATVI_MIN(parts, atvi_blocks(N, j.unit));
+        items += j.blocks * j.parts[i];
     }
     atvi_parallel(ctx, items, atvi_linear_item, &j);
 }
@@ -3079,7 +3093,7 @@ typedef struct atvi_product_job {
     int64_t a_m, a_k, b_panel, b_k, c_m;
     atv_real *C, *a, *b;
     int add;
-    int64_t chunk, rows, cols;                              /* rows, columns: of an item */
+    int64_t chunk, blocks, parts;                           /* of the rows, of the columns */
     const atvi_kernels *k;
 } atvi_product_job;
 
@@ -3097,8 +3111,10 @@ static void atvi_product_copy_item(void *arg, int64_t item, int lane) {
 
 static void atvi_product_item(void *arg, int64_t item, int lane) {
     const atvi_product_job *j = (const atvi_product_job *)arg;
-    const int64_t m_blocks = atvi_blocks(j->M, j->rows);
-    const int64_t m = item % m_blocks * j->rows, n = item / m_blocks * j->cols, rows = ATVI_MIN(j->rows, j->M - m);
+    const int64_t unit = ATVI_MAX(j->k->width, ATVI_PANEL), m = atvi_part(item % j->blocks, j->blocks, j->M, 1);
+    const int64_t n = atvi_part(item / j->blocks, j->parts, j->N, unit);
+    const int64_t rows = atvi_part(item % j->blocks + 1, j->blocks, j->M, 1) - m;
+    const int64_t cols = atvi_part(item / j->blocks + 1, j->parts, j->N, unit) - n;
     const atv_real *B = j->B + n / ATVI_PANEL * j->b_panel;
     atv_real *a = j->a + lane * ATVI_COPY_A;
     int64_t k, i;
@@ -3115,7 +3131,7 @@ static void atvi_product_item(void *arg, int64_t item, int lane) {
             A = a;
             a_k = ATVI_APART;
         }
-        j->k->matmul(rows, ATVI_MIN(j->cols, j->N - n), steps, A, a_m, a_k, B + k * j->b_k, j->b_panel, j->b_k,
+        j->k->matmul(rows, cols, steps, A, a_m, a_k, B + k * j->b_k, j->b_panel, j->b_k,
                      j->C + m * j->c_m + n, j->c_m, NULL, j->add || k > 0, j->chunk);
     }
 }
@@ -3130,9 +3146,9 @@ static void atvi_product(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const at
     j.A = A; j.a_m = a_m; j.a_k = a_k; j.B = B; j.b_panel = ATVI_PANEL; j.b_k = N;
     j.C = C; j.c_m = N; j.add = add; j.chunk = atvi_chunk(K);
     j.a = scratch; j.b = scratch + ATVI_COPY_A * (int64_t)atvi_lanes(ctx); j.k = ctx->kernels;
-    j.rows = atvi_item_rows(ctx, M, !copies || ctx->kernels->copies_a);
-    j.cols = atvi_blocks(M, j.rows) < atvi_enough(ctx) ? 4 * ATVI_COLS : N;
-    if (!copies) atvi_parallel(ctx, atvi_blocks(M, j.rows) * atvi_blocks(N, j.cols), atvi_product_item, &j);
+    j.blocks = atvi_row_blocks(ctx, M, !copies || ctx->kernels->copies_a);
+    j.parts = j.blocks < atvi_enough(ctx) ? atvi_blocks(N, 4 * ATVI_COLS) : 1;
+    if (!copies) atvi_parallel(ctx, j.blocks * j.parts, atvi_product_item, &j);
     for (n = 0; copies && n < N; n += ATVI_MOST)
         for (k = 0; k < K; k += j.step) {
             j.N = ATVI_MIN(ATVI_MOST, N - n);
@@ -3145,7 +3161,7 @@ static void atvi_product(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const at
             j.C = C + n;
             j.add = add || k > 0;
             atvi_parallel(ctx, atvi_blocks(j.N, ATVI_COLS), atvi_product_copy_item, &j);
-            atvi_parallel(ctx, atvi_blocks(M, j.rows) * atvi_blocks(j.N, j.cols), atvi_product_item, &j);
+            atvi_parallel(ctx, j.blocks * j.parts, atvi_product_item, &j);
         }
 }
 
