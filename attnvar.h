@@ -1861,7 +1861,7 @@ ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, c
             }
             ATVI_UNROLL for (r = 0; r < rows; r += 3) a[r / 3] += VSTEPS * a_k;
             B += VSTEPS * b_k;
-            next += ahead == 1 ? next_step : 64 * ahead;
+            next += ahead * 64;
         }
         for (; form != ATVI_IN_ROWS && n > 0; n--) {
             if (ahead > 0) ATVI_PREFETCH(next);
@@ -1997,28 +1997,15 @@ static const atvi_tile_fn ATVI_FN(tiles_tall)[10] = {
 #undef ATVI_NAMES
 #undef ATVI_NAMES_MORE
 
-/* Rows of `from`, n wide and `stride` apart, to panels: to[p panel + row 16 + c] = from[row stride + 16 p + c], zeros
-   past n. */
-static void ATVI_FN(panels)(int64_t rows, int64_t n, const atv_real *from, int64_t stride, atv_real *to, int64_t panel) {
-    int64_t row, c, i;
-    for (row = 0; row < rows; row++, from += stride, to += ATVI_PANEL) {
-        for (c = 0; c + ATVI_PANEL <= n; c += ATVI_PANEL)
-            for (i = 0; i < ATVI_PANEL; i += VN) V_STORE(to + c / ATVI_PANEL * panel + i, V_LOAD(from + c + i));
-        for (i = 0; c < n && i < ATVI_PANEL; i++) to[c / ATVI_PANEL * panel + i] = c + i < n ? from[c + i] : 0;
-    }
-}
-
 /* C[m,n] = sum_k A[m,k] B[k,n] (+ bias[n]) (+ C[m,n] if add). A[m,k] at A + m a_m + k a_k; column n of B's row k at
    B + n/16 b_panel + n%16 + k b_k: packed panels (b_panel = 16 K, b_k = 16) and plain rows (b_panel = 16) alike. Each
    element is one sum in the order of k, cut after every `chunk`, so the bits do not depend on how M and N are split. With
    a_m = 0 A is strips, as the function below makes them.
    A tile's width of columns at a time, in tiles of nearly equal height; they ask for the columns that come next while they
-   work: panels' lines all in few steps, or one a step; of plain rows a line each, the next tile for the next line.
-   With room [K x width, at least a panel] columns of plain rows are first copied there, and the last tiles ask for the next
-   ones. */
+   work: panels' lines all in few steps, or one a step; of plain rows a line each, the next tile for the next line. */
 static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
                             int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add,
-                            int64_t chunk, atv_real *room) {
+                            int64_t chunk) {
     const int64_t width = VN * VCOLS;
     int64_t n = 0;
     atvi_tile t;
@@ -2052,32 +2039,24 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
         const int64_t left = ATVI_MIN(width, N - n), vecs = (left + VN - 1) / VN;
         const atvi_tile_fn *tiles = ATVI_FN(tiles)[left % VN != 0][vecs - 1];
         int64_t m = 0, count, lines = left == width && b_k == ATVI_PANEL ? width * K / ATVI_LINE : 0;
-        int64_t row_lines = b_k != ATVI_PANEL && !room && n + 2 * width <= N ? width / ATVI_LINE : 0;
+        int64_t row_lines = b_k != ATVI_PANEL && n + 2 * width <= N ? width / ATVI_LINE : 0;
         t.last = left - (vecs - 1) * VN;
         t.B = B + n / ATVI_PANEL * b_panel + n % ATVI_PANEL;
         t.bias = bias ? bias + n : NULL;
         t.next = (const char *)(n + 2 * width <= N ? B + (n + width) / ATVI_PANEL * b_panel : B);
-        if (room) {
-            ATVI_FN(panels)(K, left, t.B, b_k, room, ATVI_PANEL * K);
-            t.B = room;
-            t.b_panel = ATVI_PANEL * K;
-            t.b_k = ATVI_PANEL;
-            t.next_step = b_k * (int64_t)sizeof(atv_real);
-        }
         for (count = (M + VROWS - 1) / VROWS; count > 0; count--) {
             const int64_t rows = (M - m) / count;
             t.A = A + m * (a_m ? a_m : K);
             t.C = C + m * c_m + n;
             if (a_m == 0) { t.a_m = 1; t.a_k = rows; }
 #if VSTEPS > 1
-            if (left == width && t.b_k == ATVI_PANEL &&
+            if (left == width && b_k == ATVI_PANEL &&
                 (a_m == 0 ? rows >= 5 : rows >= 3 && a_k == 1 && K % VSTEPS == 0 && chunk % VSTEPS == 0)) {
                 const int64_t turns = K / VSTEPS;
                 int many = lines <= 0 ? 0 : 1 + (lines > turns * count) + (lines > 2 * turns * count);
-                if (room && n + 2 * width <= N) many = count <= VSTEPS;
                 if (a_m == 0) many = ATVI_MIN(many, 1);
                 (a_m == 0 ? ATVI_FN(tiles_in_strips)[many][rows - 5] : ATVI_FN(tiles_in_rows)[many][rows - 3])(&t);
-                t.next += (turns << many) / 2 * (room ? t.next_step : 64);
+                t.next += (turns << many) / 2 * 64;
                 lines -= (turns << many) / 2;
             } else
 #endif
@@ -2116,6 +2095,17 @@ static void ATVI_FN(strips)(int64_t M, int64_t K, const atv_real *A, int64_t a_m
                 for (r = 0; r < rows; r++) strip[r] = a[r * a_m];
             m += rows;
         }
+}
+
+/* Rows of `from`, n wide and `stride` apart, to panels: to[p panel + row 16 + c] = from[row stride + 16 p + c], zeros
+   past n. */
+static void ATVI_FN(panels)(int64_t rows, int64_t n, const atv_real *from, int64_t stride, atv_real *to, int64_t panel) {
+    int64_t row, c, i;
+    for (row = 0; row < rows; row++, from += stride, to += ATVI_PANEL) {
+        for (c = 0; c + ATVI_PANEL <= n; c += ATVI_PANEL)
+            for (i = 0; i < ATVI_PANEL; i += VN) V_STORE(to + c / ATVI_PANEL * panel + i, V_LOAD(from + c + i));
+        for (i = 0; c < n && i < ATVI_PANEL; i++) to[c / ATVI_PANEL * panel + i] = c + i < n ? from[c + i] : 0;
+    }
 }
 
 /* Runs `body` over 0..n-1 in vectors; LOAD and STORE take care of the last, partial one. */
@@ -2377,8 +2367,7 @@ struct atvi_kernels {
     int64_t width;                                          /* columns of a tile */
     int copies_a;                                           /* into strips: it pays where a tile is narrow */
     void (*matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
-                   int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add, int64_t chunk,
-                   atv_real *room);
+                   int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add, int64_t chunk);
     void (*strips)(int64_t M, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, atv_real *to);
     void (*panels)(int64_t rows, int64_t n, const atv_real *from, int64_t stride, atv_real *to, int64_t panel);
     void (*add)(int64_t n, atv_real *y, const atv_real *x);
@@ -2974,12 +2963,9 @@ static int64_t atvi_row_blocks(const atv_ctx *ctx, int64_t M, int64_t tallest, i
 /* A step of K: at most ATVI_STEP, and where longer sums are cut. */
 static int64_t atvi_step(int64_t K) { return atvi_blocks(K, atvi_blocks(K, ATVI_STEP)); }
 
-/* Reals of each lane for what it copies: a block of A of at most `rows`, and a tile's columns of B. */
+/* Reals that each lane copies of a block of at most so many rows. */
 static int64_t atvi_copy_a(const atv_ctx *ctx, int64_t rows) {
     return ATVI_STEP * (ctx->kernels->copies_a ? ATVI_MIN(ATVI_ROUND(rows), ATVI_TALLEST) : ATVI_APART);
-}
-static int64_t atvi_copy_ab(const atv_ctx *ctx, int64_t rows) {
-    return atvi_copy_a(ctx, rows) + ATVI_STEP * ATVI_MAX(ctx->kernels->width, ATVI_PANEL);
 }
 
 typedef struct atvi_linear_job {
@@ -3013,7 +2999,7 @@ static void atvi_linear_item(void *arg, int64_t item, int lane) {
         }
         j->k->matmul(rows, cols, steps, A, j->strips ? 0 : K, 1, l->packed + n * K + k * ATVI_PANEL, ATVI_PANEL * K,
                      ATVI_PANEL, l->y + m * l->N + n, l->N, l->b && k == 0 ? l->b + n : NULL, l->add || k > 0,
-                     atvi_chunk(K), NULL);
+                     atvi_chunk(K));
     }
     for (r = m; l->gelu && r < m + rows; r++) j->k->gelu(cols, l->y + r * l->N + n, l->gelu + r * l->N + n);
 }
@@ -3108,9 +3094,10 @@ static void atvi_colsum_item(void *arg, int64_t item, int lane) {
 /* ---- products that read their operands down the columns ---- */
 
 /* C takes K in steps. Where A lies down the columns, or tiles want strips, whoever takes a block of C first copies its part
-   of A: rows a power of two apart push each other out of the caches. With strips it copies B too, a tile's columns at a
-   time, which stay in the nearest cache for all of a tall block. Without, where B's rows are such, or many blocks share B,
-   the lanes first copy a step of it into panels; else blocks read B where it is, step after step, and no lane waits. */
+   of A: rows a power of two apart push each other out of the caches. B is copied into panels where its rows are such, or
+   tiles are narrow: by all lanes together, a step of many columns that all then wait for, if many blocks share it; else by
+   each lane for itself, few columns at a time, for blocks as tall as can be: what one lane writes another is slow to read.
+   Where it need not be copied blocks read it where it is. */
 #define ATVI_MOST 2048                                      /* columns copied at once; for more rows than that it pays */
 #define ATVI_COPY_B ((ATVI_STEP + 1) * ATVI_MOST)
 
@@ -3118,16 +3105,17 @@ typedef struct atvi_product_job {
     int64_t M, N, K, step;                                  /* of what is shared out at once */
     const atv_real *A, *B, *from;                           /* from: what B is copied from, its rows c_m apart */
     int64_t a_m, a_k, b_panel, b_k, c_m;
-    atv_real *C, *b, *copies;                               /* copies: of each lane */
-    int64_t copy_a, copy;                                   /* reals of a lane's part of A, and in all */
-    int add;
+    atv_real *C, *a, *b;                                    /* a: copied by each lane; b: by all, or by each if own_b */
+    int64_t a_size;                                         /* of each lane */
+    int add, own_b;
     int64_t chunk, blocks, parts;                           /* of the rows, of the columns */
     const atvi_kernels *k;
 } atvi_product_job;
 
 /* Reals of scratch. */
 static size_t atvi_product_scratch(const atv_ctx *ctx) {
-    return (ctx->kernels->copies_a ? 0 : ATVI_COPY_B) + (size_t)atvi_copy_ab(ctx, ATVI_TALLEST) * atvi_lanes(ctx);
+    return ATVI_MAX(ATVI_COPY_B, (ATVI_STEP + 1) * ATVI_COLS * atvi_lanes(ctx)) +
+           (size_t)atvi_copy_a(ctx, ATVI_TALLEST) * atvi_lanes(ctx);
 }
 
 static void atvi_product_copy_item(void *arg, int64_t item, int lane) {
@@ -3140,12 +3128,11 @@ static void atvi_product_copy_item(void *arg, int64_t item, int lane) {
 static void atvi_product_item(void *arg, int64_t item, int lane) {
     const atvi_product_job *j = (const atvi_product_job *)arg;
     const int64_t unit = ATVI_MAX(j->k->width, ATVI_PANEL), m = atvi_part(item % j->blocks, j->blocks, j->M, 1);
-    const int64_t n = atvi_part(item / j->blocks, j->parts, j->N, unit);
+    const int64_t n0 = atvi_part(item / j->blocks, j->parts, j->N, unit);
     const int64_t rows = atvi_part(item % j->blocks + 1, j->blocks, j->M, 1) - m;
-    const int64_t cols = atvi_part(item / j->blocks + 1, j->parts, j->N, unit) - n;
-    const atv_real *B = j->B + n / ATVI_PANEL * j->b_panel;
-    atv_real *a = j->copies + lane * j->copy, *room = j->k->copies_a ? a + j->copy_a : NULL;
-    int64_t k, i;
+    const int64_t n1 = atvi_part(item / j->blocks + 1, j->parts, j->N, unit), most = j->own_b ? ATVI_COLS : j->N;
+    atv_real *a = j->a + lane * j->a_size, *b = j->b + lane * (ATVI_STEP + 1) * ATVI_COLS;
+    int64_t k, n, i;
     for (k = 0; k < j->K; k += j->step) {
         const int64_t steps = ATVI_MIN(j->step, j->K - k);
         const atv_real *A = j->A + m * j->a_m + k * j->a_k;
@@ -3159,24 +3146,35 @@ static void atvi_product_item(void *arg, int64_t item, int lane) {
             A = a;
             a_k = ATVI_APART;
         }
-        j->k->matmul(rows, cols, steps, A, a_m, a_k, B + k * j->b_k, j->b_panel, j->b_k,
-                     j->C + m * j->c_m + n, j->c_m, NULL, j->add || k > 0, j->chunk, room);
+        for (n = n0; n < n1; n += most) {
+            const int64_t cols = ATVI_MIN(most, n1 - n);
+            const atv_real *B = j->B + n / ATVI_PANEL * j->b_panel + k * j->b_k;
+            int64_t b_panel = j->b_panel, b_k = j->b_k;
+            if (j->own_b) {
+                b_panel = ATVI_PANEL * (steps + 1);
+                j->k->panels(steps, cols, B, b_k, b, b_panel);
+                B = b;
+                b_k = ATVI_PANEL;
+            }
+            j->k->matmul(rows, cols, steps, A, a_m, a_k, B, b_panel, b_k, j->C + m * j->c_m + n, j->c_m, NULL,
+                         j->add || k > 0, j->chunk);
+        }
     }
 }
 
 /* C [M,N] = A B (+ C with add). A [M,K] at A + m a_m + k a_k, B [K,N].   scratch [atvi_product_scratch] */
 static void atvi_product(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k,
                          const atv_real *B, atv_real *C, int add, atv_real *scratch) {
-    const int strips = ctx->kernels->copies_a;
-    const int copies = !strips && (M > ATVI_MOST || N % 512 == 0 || ctx->kernels->width < ATVI_COLS);
     const int64_t lanes = (int64_t)atvi_lanes(ctx), enough = atvi_enough(ctx);
+    const int strips = ctx->kernels->copies_a;
+    const int copies = M > ATVI_MOST || (!strips && (N % 512 == 0 || ctx->kernels->width < ATVI_COLS));
     int64_t n, k;
     atvi_product_job j;
     j.M = M; j.N = N; j.K = K; j.step = atvi_step(K);
     j.A = A; j.a_m = a_m; j.a_k = a_k; j.B = B; j.b_panel = ATVI_PANEL; j.b_k = N;
     j.C = C; j.c_m = N; j.add = add; j.chunk = atvi_chunk(K); j.k = ctx->kernels;
-    j.copies = scratch; j.copy_a = atvi_copy_a(ctx, ATVI_TALLEST); j.copy = atvi_copy_ab(ctx, ATVI_TALLEST);
-    j.b = scratch + j.copy * lanes;
+    j.a = scratch; j.a_size = atvi_copy_a(ctx, ATVI_TALLEST); j.b = scratch + j.a_size * lanes;
+    j.own_b = strips && !copies;
     if (strips) {
         j.blocks = atvi_row_blocks(ctx, M, ATVI_TALLEST, lanes, ATVI_TALL);
         j.parts = atvi_blocks(lanes, j.blocks);
@@ -3419,7 +3417,7 @@ static void atvi_attn_rows(const atvi_attn_call *c, const atvi_attn_seq *s, cons
     int64_t i, lo, hi;
     k->matmul(b->rows, b->cols, d->head_dim, atvi_at(&c->q, s->b, s->q_at + b->i0, h), c->q.pos, 1,
               b->kp + b->j0 * d->head_dim, (int64_t)ATVI_PANEL * d->head_dim, ATVI_PANEL, b->p, b->stride, NULL, 0,
-              atvi_chunk(d->head_dim), NULL);
+              atvi_chunk(d->head_dim));
     for (i = 0; i < b->rows; i++) {
         atv_real *p = b->p + i * b->stride, lse = -(atv_real)HUGE_VAL;
         atvi_visible(d, s, b->i0 + i, &lo, &hi);
@@ -3456,8 +3454,7 @@ static void atvi_attn_forward_item(void *arg, int64_t item, int lane) {
             if (c->out.p)
                 attn->ctx->kernels->matmul(b.rows, d->value_dim, b.cols, b.p, b.stride, 1,
                                            atvi_at(&c->v, s.b, s.k_at + b.j0, g), ATVI_PANEL, c->v.pos,
-                                           atvi_at(&c->out, s.b, s.q_at + i0, h), c->out.pos, NULL, 0, atvi_chunk(b.cols),
-                                           NULL);
+                                           atvi_at(&c->out, s.b, s.q_at + i0, h), c->out.pos, NULL, 0, atvi_chunk(b.cols));
             if (c->probs.p) {
                 int64_t i;
                 for (i = 0; i < b.rows; i++)
@@ -3509,17 +3506,17 @@ static void atvi_attn_backward_item(void *arg, int64_t item, int lane) {
             vj = b.vp + b.j0 * d->value_dim;
             atvi_attn_rows(c, &s, &b, h, 1);
             k->matmul(b.cols, d->value_dim, b.rows, b.p, 1, b.stride, dout, ATVI_PANEL, c->dout.pos,
-                      atvi_at(&c->dv, s.b, s.k_at + b.j0, g), c->dv.pos, NULL, 1, atvi_chunk(b.rows), NULL);
+                      atvi_at(&c->dv, s.b, s.k_at + b.j0, g), c->dv.pos, NULL, 1, atvi_chunk(b.rows));
             k->matmul(b.rows, b.cols, d->value_dim, dout, c->dout.pos, 1, vj, (int64_t)ATVI_PANEL * d->value_dim, ATVI_PANEL,
-                      b.dp, b.stride, NULL, 0, atvi_chunk(d->value_dim), NULL);
+                      b.dp, b.stride, NULL, 0, atvi_chunk(d->value_dim));
             for (i = 0; i < b.rows; i++) {
                 atv_real delta = k->dot(d->value_dim, dout + i * c->dout.pos, atvi_at(&c->out, s.b, s.q_at + i0 + i, h));
                 k->softmax_back(b.cols, b.p + i * b.stride, b.dp + i * b.stride, (atv_real)d->scale, delta);
             }
             k->matmul(b.rows, d->head_dim, b.cols, b.dp, b.stride, 1, kj, ATVI_PANEL, c->k.pos,
-                      atvi_at(&c->dq, s.b, s.q_at + i0, h), c->dq.pos, NULL, 1, atvi_chunk(b.cols), NULL);
+                      atvi_at(&c->dq, s.b, s.q_at + i0, h), c->dq.pos, NULL, 1, atvi_chunk(b.cols));
             k->matmul(b.cols, d->head_dim, b.rows, b.dp, 1, b.stride, atvi_at(&c->q, s.b, s.q_at + i0, h), ATVI_PANEL,
-                      c->q.pos, atvi_at(&c->dk, s.b, s.k_at + b.j0, g), c->dk.pos, NULL, 1, atvi_chunk(b.rows), NULL);
+                      c->q.pos, atvi_at(&c->dk, s.b, s.k_at + b.j0, g), c->dk.pos, NULL, 1, atvi_chunk(b.rows));
         }
     }
 }
@@ -3861,7 +3858,7 @@ static void atvi_step_item(void *arg, int64_t item, int lane) {
         for (e = 0; e < d->head_dim; e++) q[n * d->head_dim + e] = src[e] * (atv_real)d->scale;
     }
     k->matmul(heads, slots, d->head_dim, q, d->head_dim, 1, atvi_kv_keys(kv, seq, g), (int64_t)ATVI_PANEL * d->head_dim,
-              ATVI_PANEL, p, stride, NULL, 0, atvi_chunk(d->head_dim), NULL);
+              ATVI_PANEL, p, stride, NULL, 0, atvi_chunk(d->head_dim));
     for (n = 0; n < heads; n++) {
         atv_real *x = p + n * stride;
         if (lowest > 0 || length > kv->room)                /* slot s holds the latest position that is s modulo room */
@@ -3872,7 +3869,7 @@ static void atvi_step_item(void *arg, int64_t item, int lane) {
         k->softmax(slots, x, 1);
     }
     k->matmul(heads, d->value_dim, slots, p, stride, 1, atvi_kv_values(kv, seq, g), ATVI_PANEL, d->value_dim,
-              out, d->value_dim, NULL, 0, atvi_chunk(slots), NULL);
+              out, d->value_dim, NULL, 0, atvi_chunk(slots));
     for (n = 0; n < heads; n++)
         memcpy(atvi_at(&j->out, 0, row, attn->heads[attn->first[g] + n]), out + (int64_t)n * d->value_dim,
                (size_t)d->value_dim * sizeof(atv_real));
