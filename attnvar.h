@@ -2812,7 +2812,7 @@ ATVDEF atv_result atv_tensor_copy(atv_ctx *ctx, const atv_tensor *dst, const atv
 /* ==== >>embed ===================================================================================================== */
 
 /* Rows and columns of one call, cut into items for the lanes. */
-#define ATVI_ROWS 96
+#define ATVI_ROWS 16
 #define ATVI_COLS 64
 /* Lanes that may run at once; scratch is per lane. */
 static size_t atvi_lanes(const atv_ctx *ctx) { return (size_t)ctx->desc.n_threads; }
