@@ -1560,6 +1560,7 @@ typedef struct atvi_tile {
     atv_real *C;
     const char *next;                                       /* what to ask for meanwhile, */
     int64_t next_step;                                      /* and how many bytes on, where that is a line a step */
+    int64_t a_pair, b_pair, c_pair;                         /* from the first product's operands to the second's */
     int add;
 } atvi_tile;
 typedef void (*atvi_tile_fn)(const atvi_tile *t);
@@ -1585,7 +1586,8 @@ typedef void (*atvi_tile_fn)(const atvi_tile *t);
 #  define VROWS          4                                  /* rows of a matrix tile, */
 #  define VCOLS          4                                  /* and its vectors a row; */
 #  define VTALL          VROWS                              /* rows of one that is a single vector wide */
-#  define VWIDE          VCOLS                              /* vectors of one that is a single row high */
+#  define VWIDE          VCOLS                              /* vectors of one that is a single row high, */
+#  define VPAIR          0                                  /* and of each of two at once; 0: one after the other */
 #  define VSTEPS         1                                  /* steps of K that a tile's loop takes at once where it can */
 #  define V_SET(x)       (x)
 #  define V_LOAD(p)      (*(p))
@@ -1624,6 +1626,7 @@ static float atvi_pow2_scalar(float n) {
 #  define VCOLS          2
 #  define VTALL          VROWS
 #  define VWIDE          12
+#  define VPAIR          6
 #  define VSTEPS         4
 #  define V_SET(x)       _mm256_set1_ps(x)
 #  define V_LOAD(p)      _mm256_loadu_ps(p)
@@ -1688,6 +1691,7 @@ ATVI_INLINE float atvi_top_avx2(__m256 v) {
 #  define VCOLS          4
 #  define VTALL          16
 #  define VWIDE          VCOLS
+#  define VPAIR          VCOLS
 #  define VSTEPS         1
 #  define V_SET(x)       _mm512_set1_ps(x)
 #  define V_LOAD(p)      _mm512_loadu_ps(p)
@@ -1734,6 +1738,7 @@ ATVI_INLINE float atvi_top_avx512(__m512 v) {
 #  define VCOLS          4
 #  define VTALL          VROWS
 #  define VWIDE          VCOLS
+#  define VPAIR          VCOLS
 #  define VSTEPS         1
 #  define V_SET(x)       vdupq_n_f32(x)
 #  define V_LOAD(p)      vld1q_f32(p)
@@ -2075,6 +2080,92 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
     }
 }
 
+#if VPAIR > 0
+/* Tiles of two products, step by step. */
+ATVI_INLINE void ATVI_FN(pair)(const int rows, const int vecs, const int part, const atvi_tile *t) {
+    const atv_real *A = t->A, *B = t->B;
+    const int64_t a_m = t->a_m, b_panel = t->b_panel, last = t->last;
+    int64_t left = t->K;
+    int i, r, c, add = 0;
+    do {
+        V acc[2][2][VWIDE];
+        int64_t n = ATVI_MIN(left, t->chunk);
+        left -= n;
+        ATVI_UNROLL for (i = 0; i < 2; i++)
+            ATVI_UNROLL for (r = 0; r < rows; r++)
+                ATVI_UNROLL for (c = 0; c < vecs; c++) acc[i][r][c] = V_SET(0);
+        for (; n > 0; n--, A += t->a_k, B += t->b_k)
+            ATVI_UNROLL for (i = 0; i < 2; i++) {
+                const atv_real *a = A + i * t->a_pair;
+                ATVI_FN(step)(rows, vecs, part, &a, a_m, B + i * t->b_pair, b_panel, last, acc[i]);
+            }
+        ATVI_UNROLL for (i = 0; i < 2; i++)
+            ATVI_UNROLL for (r = 0; r < rows; r++)
+                ATVI_UNROLL for (c = 0; c < vecs; c++) {
+                    atv_real *p = t->C + i * t->c_pair + r * t->c_m + c * VN;
+                    V v = acc[i][r][c];
+                    if (part && c == vecs - 1) V_STOREN(p, add ? V_ADD(v, V_LOADN(p, last)) : v, last);
+                    else V_STORE(p, add ? V_ADD(v, V_LOAD(p)) : v);
+                }
+        add = 1;
+    } while (left > 0);
+}
+
+#define ATVI_PAIR(rows, vecs, part) \
+        static ATVI_ALONE void ATVI_FN(pair_##rows##_##vecs##part)(const atvi_tile *t) { \
+            ATVI_FN(pair)(rows, vecs, part, t); \
+        }
+#define ATVI_PAIRS(part) \
+        ATVI_PAIR(1, 1, part) ATVI_PAIR(1, 2, part) ATVI_PAIR(1, 3, part) ATVI_PAIR(1, 4, part) ATVI_PAIRS_MORE(part) \
+        ATVI_PAIR(2, 1, part) ATVI_PAIR(2, 2, part) ATVI_PAIR(2, 3, part)
+#define ATVI_NAMES(part) { \
+        {ATVI_FN(pair_1_1##part), ATVI_FN(pair_1_2##part), ATVI_FN(pair_1_3##part), \
+         ATVI_FN(pair_1_4##part) ATVI_NAMES_MORE(part)}, \
+        {ATVI_FN(pair_2_1##part), ATVI_FN(pair_2_2##part), ATVI_FN(pair_2_3##part)} }
+#if VPAIR == 6
+#  define ATVI_PAIRS_MORE(part) ATVI_PAIR(1, 5, part) ATVI_PAIR(1, 6, part)
+#  define ATVI_NAMES_MORE(part) , ATVI_FN(pair_1_5##part), ATVI_FN(pair_1_6##part)
+#else
+#  define ATVI_PAIRS_MORE(part)
+#  define ATVI_NAMES_MORE(part)
+#endif
+ATVI_PAIRS(0) ATVI_PAIRS(1)
+/* [whole, part of the last vector][rows - 1][vectors - 1] */
+static const atvi_tile_fn ATVI_FN(pairs)[2][2][VPAIR] = { ATVI_NAMES(0), ATVI_NAMES(1) };
+#undef ATVI_PAIR
+#undef ATVI_PAIRS
+#undef ATVI_PAIRS_MORE
+#undef ATVI_NAMES
+#undef ATVI_NAMES_MORE
+#endif
+
+/* Two products of one shape, as matmul has them, with the same bits; the second's operands lie a_pair, b_pair and c_pair
+   behind the first's. One or two rows take their steps together: a core gets more from memory in two long streams, a
+   panel wide each, than in one. */
+static void ATVI_FN(matmul_pair)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k,
+                                 int64_t a_pair, const atv_real *B, int64_t b_panel, int64_t b_k, int64_t b_pair,
+                                 atv_real *C, int64_t c_m, int64_t c_pair, int64_t chunk) {
+#if VPAIR > 0
+    if (M == 1 || M == 2) {
+        const int64_t most = b_k == ATVI_PANEL ? ATVI_PANEL : VN * (M == 1 ? VPAIR : 3);
+        int64_t n;
+        atvi_tile t;
+        t.K = K; t.chunk = chunk; t.A = A; t.a_m = a_m; t.a_k = a_k; t.b_panel = b_panel; t.b_k = b_k; t.c_m = c_m;
+        t.a_pair = a_pair; t.b_pair = b_pair; t.c_pair = c_pair;
+        for (n = 0; n < N; n += most) {
+            const int64_t left = ATVI_MIN(most, N - n), vecs = (left + VN - 1) / VN;
+            t.last = left - (vecs - 1) * VN;
+            t.B = B + n / ATVI_PANEL * b_panel + n % ATVI_PANEL;
+            t.C = C + n;
+            ATVI_FN(pairs)[left % VN != 0][M - 1][vecs - 1](&t);
+        }
+        return;
+    }
+#endif
+    ATVI_FN(matmul)(M, N, K, A, a_m, a_k, B, b_panel, b_k, C, c_m, NULL, 0, chunk);
+    ATVI_FN(matmul)(M, N, K, A + a_pair, a_m, a_k, B + b_pair, b_panel, b_k, C + c_pair, c_m, NULL, 0, chunk);
+}
+
 /* Rows of A, as matmul has them, to strips for each of its tiles: a step's elements side by side, step after step. Columns
    are taken 8 at a time, while their lines, which several strips share, are near. */
 static void ATVI_FN(strips)(int64_t M, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, atv_real *to) {
@@ -2303,9 +2394,9 @@ static void ATVI_FN(adamw)(int64_t n, atv_real *w, const atv_real *g, atv_real *
 }
 
 static const atvi_kernels ATVI_FN(kernels) = {
-    VN * VCOLS, VSTEPS > 1, ATVI_FN(matmul), ATVI_FN(strips), ATVI_FN(panels), ATVI_FN(add), ATVI_FN(dot), ATVI_FN(norm),
-    ATVI_FN(norm_back), ATVI_FN(norm_back_params), ATVI_FN(logsumexp), ATVI_FN(softmax), ATVI_FN(exp_shift),
-    ATVI_FN(softmax_back), ATVI_FN(gelu), ATVI_FN(gelu_back), ATVI_FN(adamw),
+    VN * VCOLS, VSTEPS > 1, ATVI_FN(matmul), ATVI_FN(matmul_pair), ATVI_FN(strips), ATVI_FN(panels), ATVI_FN(add),
+    ATVI_FN(dot), ATVI_FN(norm), ATVI_FN(norm_back), ATVI_FN(norm_back_params), ATVI_FN(logsumexp), ATVI_FN(softmax),
+    ATVI_FN(exp_shift), ATVI_FN(softmax_back), ATVI_FN(gelu), ATVI_FN(gelu_back), ATVI_FN(adamw),
 };
 
 #undef ATVI_FN
@@ -2319,6 +2410,7 @@ static const atvi_kernels ATVI_FN(kernels) = {
 #undef VROWS
 #undef VTALL
 #undef VWIDE
+#undef VPAIR
 #undef VSTEPS
 #undef VCOLS
 #undef V_SET
@@ -2368,6 +2460,9 @@ struct atvi_kernels {
     int copies_a;                                           /* into strips: it pays where a tile is narrow */
     void (*matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
                    int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add, int64_t chunk);
+    void (*matmul_pair)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, int64_t a_pair,
+                        const atv_real *B, int64_t b_panel, int64_t b_k, int64_t b_pair, atv_real *C, int64_t c_m,
+                        int64_t c_pair, int64_t chunk);
     void (*strips)(int64_t M, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, atv_real *to);
     void (*panels)(int64_t rows, int64_t n, const atv_real *from, int64_t stride, atv_real *to, int64_t panel);
     void (*add)(int64_t n, atv_real *y, const atv_real *x);
@@ -3836,30 +3931,35 @@ typedef struct atvi_step_job {
     const int64_t *rows;                                    /* row of q and out for each; NULL: its own number */
     atvi_view q, out;
     const atvi_view *k, *v;                                 /* of the last position, still to be put; NULL: it is there */
+    int groups;                                             /* key/value heads of an item */
 } atvi_step_job;
 
-/* An item: one sequence and key/value head; the query heads of the group are the rows of one small product. */
-static void atvi_step_item(void *arg, int64_t item, int lane) {
-    const atvi_step_job *j = (const atvi_step_job *)arg;
+/* The query heads of one key/value head are the rows of one small product; of two heads that have as many, the products are
+   done together. */
+static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, int lane) {
     const atv_attn *attn = j->attn;
     const atv_attn_desc *d = &attn->desc;
     const atv_kv *kv = j->kv;
     const atvi_kernels *k = attn->ctx->kernels;
-    int i = (int)(item / d->n_kv_head), g = (int)(item % d->n_kv_head), seq = j->seqs[i], n;
-    int heads = attn->first[g + 1] - attn->first[g], length = kv->length[seq];
-    int lowest = d->window ? ATVI_MAX(0, length - d->window) : 0;
+    const int *head = attn->heads + attn->first[g];
+    int seq = j->seqs[i], heads = attn->first[g + 1] - attn->first[g], n, all = two ? 2 * heads : heads;
+    int length = kv->length[seq], lowest = d->window ? ATVI_MAX(0, length - d->window) : 0;
     int64_t row = j->rows ? j->rows[i] : i, e, slots = ATVI_MIN(length, kv->room), stride = ATVI_ROUND(slots), s;
+    int64_t q_k = d->head_dim, o_k = d->value_dim, panel = ATVI_PANEL * q_k;
     atv_real *p = attn->scratch + (size_t)lane * attn->scratch_size;
-    atv_real *q = p + ATVI_ROUND((int64_t)kv->room) * d->n_head, *out = q + (int64_t)d->n_head * d->head_dim;
-    if (j->k) atvi_kv_put(kv, seq, g, length - 1, atvi_at(j->k, 0, row, g), atvi_at(j->v, 0, row, g));
+    atv_real *q = p + ATVI_ROUND((int64_t)kv->room) * d->n_head, *out = q + d->n_head * q_k;
+    const atv_real *keys = atvi_kv_keys(kv, seq, g), *values = atvi_kv_values(kv, seq, g);
+    for (n = g; j->k && n <= g + two; n++)
+        atvi_kv_put(kv, seq, n, length - 1, atvi_at(j->k, 0, row, n), atvi_at(j->v, 0, row, n));
     if (heads == 0) return;
-    for (n = 0; n < heads; n++) {
-        const atv_real *src = atvi_at(&j->q, 0, row, attn->heads[attn->first[g] + n]);
-        for (e = 0; e < d->head_dim; e++) q[n * d->head_dim + e] = src[e] * (atv_real)d->scale;
+    for (n = 0; n < all; n++) {
+        const atv_real *src = atvi_at(&j->q, 0, row, head[n]);
+        for (e = 0; e < q_k; e++) q[n * q_k + e] = src[e] * (atv_real)d->scale;
     }
-    k->matmul(heads, slots, d->head_dim, q, d->head_dim, 1, atvi_kv_keys(kv, seq, g), (int64_t)ATVI_PANEL * d->head_dim,
-              ATVI_PANEL, p, stride, NULL, 0, atvi_chunk(d->head_dim));
-    for (n = 0; n < heads; n++) {
+    if (two) k->matmul_pair(heads, slots, q_k, q, q_k, 1, heads * q_k, keys, panel, ATVI_PANEL, kv->room * q_k,
+                            p, stride, heads * stride, atvi_chunk(q_k));
+    else k->matmul(heads, slots, q_k, q, q_k, 1, keys, panel, ATVI_PANEL, p, stride, NULL, 0, atvi_chunk(q_k));
+    for (n = 0; n < all; n++) {
         atv_real *x = p + n * stride;
         if (lowest > 0 || length > kv->room)                /* slot s holds the latest position that is s modulo room */
             for (s = 0; s < slots; s++) {
@@ -3868,15 +3968,29 @@ static void atvi_step_item(void *arg, int64_t item, int lane) {
             }
         k->softmax(slots, x, 1);
     }
-    k->matmul(heads, d->value_dim, slots, p, stride, 1, atvi_kv_values(kv, seq, g), ATVI_PANEL, d->value_dim,
-              out, d->value_dim, NULL, 0, atvi_chunk(slots));
-    for (n = 0; n < heads; n++)
-        memcpy(atvi_at(&j->out, 0, row, attn->heads[attn->first[g] + n]), out + (int64_t)n * d->value_dim,
-               (size_t)d->value_dim * sizeof(atv_real));
+    if (two) k->matmul_pair(heads, o_k, slots, p, stride, 1, heads * stride, values, ATVI_PANEL, o_k, kv->room * o_k,
+                            out, o_k, heads * o_k, atvi_chunk(slots));
+    else k->matmul(heads, o_k, slots, p, stride, 1, values, ATVI_PANEL, o_k, out, o_k, NULL, 0, atvi_chunk(slots));
+    for (n = 0; n < all; n++) memcpy(atvi_at(&j->out, 0, row, head[n]), out + n * o_k, (size_t)o_k * sizeof *out);
 }
 
+/* An item: one sequence and `groups` key/value heads. */
+static void atvi_step_item(void *arg, int64_t item, int lane) {
+    const atvi_step_job *j = (const atvi_step_job *)arg;
+    const int *first = j->attn->first;
+    int n_kv_head = j->attn->desc.n_kv_head, items = (int)atvi_blocks(n_kv_head, j->groups), two;
+    int i = (int)(item / items), g = (int)(item % items) * j->groups, end = ATVI_MIN(g + j->groups, n_kv_head);
+    for (; g < end; g += 1 + two) {
+        two = g + 1 < end && first[g + 2] - first[g + 1] == first[g + 1] - first[g];
+        atvi_step_groups(j, i, g, two, lane);
+    }
+}
+
+/* Two heads an item, unless that leaves a lane less than two. */
 static void atvi_attn_step(atvi_step_job *j, int n) {
-    atvi_parallel(j->attn->ctx, (int64_t)n * j->attn->desc.n_kv_head, atvi_step_item, j);
+    int64_t n_kv_head = j->attn->desc.n_kv_head;
+    j->groups = n * atvi_blocks(n_kv_head, 2) >= 2 * (int64_t)atvi_lanes(j->attn->ctx) ? 2 : 1;
+    atvi_parallel(j->attn->ctx, n * atvi_blocks(n_kv_head, j->groups), atvi_step_item, j);
 }
 
 ATVDEF atv_result atv_attn_step(atv_attn *attn, atv_kv *kv, int n, const int *seqs, const atv_tensor *q, const atv_tensor *k,

@@ -443,6 +443,48 @@ static void test_product_parts(void) {
     }
 }
 
+/* Two blocks of C done together, from row 0 and column 0 and from row m1 and column n1 on, have the bits that they have in
+   the whole, whatever lies around them. */
+static void test_product_pairs(void) {
+    atv_rng rng = { 74 };
+    int round, isa;
+    for (round = 0; round < 600; round++) {
+        int64_t K = between(&rng, 1, round % 10 ? 70 : 600), m, n, k;
+        product p = product_make(&rng, between(&rng, 2, 12), between(&rng, 1, 150), K, 0);
+        int M = between(&rng, 1, ATVI_MIN(5, (int)p.M / 2)), m1 = between(&rng, M, (int)p.M - M);
+        int n1 = between(&rng, 0, ((int)p.N - 1) / ATVI_PANEL) * ATVI_PANEL, N = between(&rng, 1, (int)p.N - n1);
+        float *whole = floats(p.M * p.N);
+        p.strips = p.biased = p.add = 0;
+        for (isa = 0; isa < ATV_ISA_COUNT; isa++) {
+            int64_t c_m = p.N + p.c_gap, inside = 0, outside = 0;
+            if (!kernels[isa]) continue;
+            product_place(&p, &rng);
+            run_matmul(kernels[isa], &p, 0, p.M, 0, p.N);
+            for (m = 0; m < p.M; m++) memcpy(whole + m * p.N, areas[2].p + m * c_m, (size_t)p.N * sizeof *whole);
+            product_place(&p, &rng);
+            for (k = 0; k < K; k++) {
+                for (m = 0; m < p.M; m++) if (m >= M && (m < m1 || m >= m1 + M)) areas[0].p[at_a(&p, m, k)] = 1e18f;
+                for (n = 0; n < p.N; n++) if (n >= N && (n < n1 || n >= n1 + N)) areas[1].p[at_b(&p, k, n)] = -1e19f;
+            }
+            kernels[isa]->matmul_pair(M, N, K, areas[0].p, at_a(&p, 1, 0), at_a(&p, 0, 1), at_a(&p, m1, 0),
+                                      areas[1].p, at_b(&p, 0, ATVI_PANEL), at_b(&p, 1, 0), at_b(&p, 0, n1),
+                                      areas[2].p, c_m, m1 * c_m + n1, p.chunk);
+            for (m = 0; m < p.M; m++) for (n = 0; n < p.N; n++) {
+                const float *c = areas[2].p + m * c_m + n;
+                if (m < M ? n < N : m >= m1 && m < m1 + M && n >= n1 && n < n1 + N)
+                    inside += !same_bits(c, whole + m * p.N + n, 1);
+                else outside += !same_bits(c, p.c + m * p.N + n, 1);
+            }
+            CHECK(inside == 0, "%s: %d rows of %d columns, and from %d, %d: %d have other bits than in the whole",
+                  product_text(&p, isa), M, N, m1, n1, (int)inside);
+            CHECK(outside == 0 && broken_fence(4) < 0, "%s: %d rows of %d columns, and from %d, %d: written beside them",
+                  product_text(&p, isa), M, N, m1, n1);
+        }
+        free(whole);
+        product_free(&p);
+    }
+}
+
 static void test_product_specials(void) {
     static const float specials[3] = { NAN, INFINITY, -INFINITY };
     atv_rng rng = { 73 };
@@ -1015,6 +1057,7 @@ int main(int argc, char **argv) {
     areas_make();
     test_products();
     test_product_parts();
+    test_product_pairs();
     test_shared_products();
     test_linears();
     test_panels();
