@@ -2907,7 +2907,7 @@ ATVDEF atv_result atv_tensor_copy(atv_ctx *ctx, const atv_tensor *dst, const atv
 /* ==== >>embed ===================================================================================================== */
 
 /* Rows and columns of one call, cut into items for the lanes. */
-#define ATVI_ROWS 16
+#define ATVI_ROWS 8
 #define ATVI_COLS 64
 /* Lanes that may run at once; scratch is per lane. */
 static size_t atvi_lanes(const atv_ctx *ctx) { return (size_t)ctx->desc.n_threads; }
@@ -3935,30 +3935,36 @@ typedef struct atvi_step_job {
 } atvi_step_job;
 
 /* The query heads of one key/value head are the rows of one small product; of two heads that have as many, the products are
-   done together. */
+   done together. The last position is put into its panel of keys when those before it have been read: a panel that is near
+   takes it at once. */
 static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, int lane) {
     const atv_attn *attn = j->attn;
     const atv_attn_desc *d = &attn->desc;
     const atv_kv *kv = j->kv;
     const atvi_kernels *k = attn->ctx->kernels;
     const int *head = attn->heads + attn->first[g];
-    int seq = j->seqs[i], heads = attn->first[g + 1] - attn->first[g], n, all = two ? 2 * heads : heads;
-    int length = kv->length[seq], lowest = d->window ? ATVI_MAX(0, length - d->window) : 0;
-    int64_t row = j->rows ? j->rows[i] : i, e, slots = ATVI_MIN(length, kv->room), stride = ATVI_ROUND(slots), s;
-    int64_t q_k = d->head_dim, o_k = d->value_dim, panel = ATVI_PANEL * q_k;
+    const int seq = j->seqs[i], heads = attn->first[g + 1] - attn->first[g], all = two ? 2 * heads : heads;
+    const int length = kv->length[seq], lowest = d->window ? ATVI_MAX(0, length - d->window) : 0;
+    const int64_t row = j->rows ? j->rows[i] : i, slots = ATVI_MIN(length, kv->room), stride = ATVI_ROUND(slots);
+    const int64_t q_k = d->head_dim, o_k = d->value_dim, put = (length - 1) % kv->room / ATVI_PANEL * ATVI_PANEL;
+    const atv_real *keys = atvi_kv_keys(kv, seq, g), *values = atvi_kv_values(kv, seq, g);
     atv_real *p = attn->scratch + (size_t)lane * attn->scratch_size;
     atv_real *q = p + ATVI_ROUND((int64_t)kv->room) * d->n_head, *out = q + d->n_head * q_k;
-    const atv_real *keys = atvi_kv_keys(kv, seq, g), *values = atvi_kv_values(kv, seq, g);
-    for (n = g; j->k && n <= g + two; n++)
-        atvi_kv_put(kv, seq, n, length - 1, atvi_at(j->k, 0, row, n), atvi_at(j->v, 0, row, n));
-    if (heads == 0) return;
+    int64_t e, s, from, to;
+    int n;
     for (n = 0; n < all; n++) {
         const atv_real *src = atvi_at(&j->q, 0, row, head[n]);
         for (e = 0; e < q_k; e++) q[n * q_k + e] = src[e] * (atv_real)d->scale;
     }
-    if (two) k->matmul_pair(heads, slots, q_k, q, q_k, 1, heads * q_k, keys, panel, ATVI_PANEL, kv->room * q_k,
-                            p, stride, heads * stride, atvi_chunk(q_k));
-    else k->matmul(heads, slots, q_k, q, q_k, 1, keys, panel, ATVI_PANEL, p, stride, NULL, 0, atvi_chunk(q_k));
+    for (from = 0; from < slots; from = to) {
+        to = j->k && from < put ? put : slots;
+        for (n = g; j->k && to == slots && n <= g + two; n++)
+            atvi_kv_put(kv, seq, n, length - 1, atvi_at(j->k, 0, row, n), atvi_at(j->v, 0, row, n));
+        if (two) k->matmul_pair(heads, to - from, q_k, q, q_k, 1, heads * q_k, keys + from * q_k, ATVI_PANEL * q_k,
+                                ATVI_PANEL, kv->room * q_k, p + from, stride, heads * stride, atvi_chunk(q_k));
+        else k->matmul(heads, to - from, q_k, q, q_k, 1, keys + from * q_k, ATVI_PANEL * q_k, ATVI_PANEL, p + from, stride,
+                       NULL, 0, atvi_chunk(q_k));
+    }
     for (n = 0; n < all; n++) {
         atv_real *x = p + n * stride;
         if (lowest > 0 || length > kv->room)                /* slot s holds the latest position that is s modulo room */
