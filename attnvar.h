@@ -2193,6 +2193,7 @@ static void ATVI_FN(strips)(int64_t M, int64_t K, const atv_real *A, int64_t a_m
 static void ATVI_FN(panels)(int64_t rows, int64_t n, const atv_real *from, int64_t stride, atv_real *to, int64_t panel) {
     int64_t row, c, i;
     for (row = 0; row < rows; row++, from += stride, to += ATVI_PANEL) {
+        for (c = 0; c + ATVI_PANEL <= n; c += ATVI_PANEL) ATVI_PREFETCH(from + 8 * stride + c);
         for (c = 0; c + ATVI_PANEL <= n; c += ATVI_PANEL)
             for (i = 0; i < ATVI_PANEL; i += VN) V_STORE(to + c / ATVI_PANEL * panel + i, V_LOAD(from + c + i));
         for (i = 0; c < n && i < ATVI_PANEL; i++) to[c / ATVI_PANEL * panel + i] = c + i < n ? from[c + i] : 0;
