@@ -2167,7 +2167,8 @@ static void ATVI_FN(matmul_pair)(int64_t M, int64_t N, int64_t K, const atv_real
 }
 
 /* Rows of A, as matmul has them, to strips for each of its tiles: a step's elements side by side, step after step. Columns
-   are taken 8 at a time, while their lines, which several strips share, are near. */
+   are taken 8 at a time, while their lines, which several strips share, are near. The next strip's rows, or the next 8
+   columns, are asked for meanwhile: such short runs are over before the processor sees where they lead. */
 static void ATVI_FN(strips)(int64_t M, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, atv_real *to) {
     const int64_t most = a_k == 1 ? K : 8;
     int64_t from, m, count, k, r;
@@ -2178,10 +2179,15 @@ static void ATVI_FN(strips)(int64_t M, int64_t K, const atv_real *A, int64_t a_m
             atv_real *strip = to + m * K + from * rows;
             k = from;
 #ifdef V_TURN
-            for (; rows == VROWS && a_k == 1 && k + VN <= end; k += VN, a += VN, strip += VROWS * VN) V_TURN(a, a_m, strip);
+            for (; rows == VROWS && a_k == 1 && k + VN <= end; k += VN, a += VN, strip += VROWS * VN) {
+                for (r = 0; r < VROWS && k % ATVI_LINE == 0; r++) ATVI_PREFETCH(a + (VROWS + r) * a_m);
+                V_TURN(a, a_m, strip);
+            }
 #endif
-            if (rows == VROWS && a_m == 1)
-                for (; k < end; k++, a += a_k, strip += VROWS) memcpy(strip, a, VROWS * sizeof *strip);
+            for (; rows == VROWS && a_m == 1 && k < end; k++, a += a_k, strip += VROWS) {
+                ATVI_PREFETCH(a + 8 * a_k);
+                memcpy(strip, a, VROWS * sizeof *strip);
+            }
             for (; k < end; k++, a += a_k, strip += rows)
                 for (r = 0; r < rows; r++) strip[r] = a[r * a_m];
             m += rows;
@@ -2189,7 +2195,7 @@ static void ATVI_FN(strips)(int64_t M, int64_t K, const atv_real *A, int64_t a_m
 }
 
 /* Rows of `from`, n wide and `stride` apart, to panels: to[p panel + row 16 + c] = from[row stride + 16 p + c], zeros
-   past n. */
+   past n. Asks for 8 rows ahead. */
 static void ATVI_FN(panels)(int64_t rows, int64_t n, const atv_real *from, int64_t stride, atv_real *to, int64_t panel) {
     int64_t row, c, i;
     for (row = 0; row < rows; row++, from += stride, to += ATVI_PANEL) {
