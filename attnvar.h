@@ -2147,6 +2147,7 @@ static void ATVI_FN(matmul_pair)(int64_t M, int64_t N, int64_t K, const atv_real
                                  atv_real *C, int64_t c_m, int64_t c_pair, int64_t chunk) {
 #if VPAIR > 0
     if (M == 1 || M == 2) {
+        /* columns of a tile: a panel, or an even part of one; of plain rows what the registers hold */
         const int64_t most = b_k == ATVI_PANEL ? ATVI_MIN(ATVI_PANEL, VN * (M == 1 ? VPAIR : 2)) : VN * (M == 1 ? VPAIR : 3);
         int64_t n;
         atvi_tile t;
