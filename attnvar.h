@@ -1966,6 +1966,8 @@ ATVI_WIDE_ALL(0) ATVI_WIDE_ALL(1)
         ATVI_WIDE(9, part), ATVI_WIDE(10, part), ATVI_WIDE(11, part), ATVI_WIDE(12, part) }
 /* [whole, part of the last vector][vectors - 3][rows - 1] */
 static const atvi_tile_fn ATVI_FN(tiles_wide)[2][VWIDE - 2][4] = { ATVI_WIDE_ALL(0), ATVI_WIDE_ALL(1) };
+ATVI_TILE(3, 3, 0, 1, 0) ATVI_TILE(4, 3, 0, 1, 0)
+static const atvi_tile_fn ATVI_FN(tiles_wide_ahead)[2] = { ATVI_FN(tile_3_3010), ATVI_FN(tile_4_3010) };   /* [rows - 3] */
 #undef ATVI_WIDE
 #undef ATVI_WIDE_2
 #undef ATVI_WIDE_ALL
@@ -2007,12 +2009,15 @@ static const atvi_tile_fn ATVI_FN(tiles_tall)[10] = {
    element is one sum in the order of k, cut after every `chunk`, so the bits do not depend on how M and N are split. With
    a_m = 0 A is strips, as the function below makes them.
    A tile's width of columns at a time, in tiles of nearly equal height; they ask for the columns that come next while they
-   work: panels' lines all in few steps, or one a step; of plain rows a line each, the next tile for the next line. */
+   work, and the last for `next`, unless it is NULL: panels' lines all in few steps, or one a step; of plain rows a line
+   each, the next tile for the next line. With next_n > 0 whole tiles of three rows and more ask instead for `next` and what
+   follows it, next_n reals in even steps: what is asked for too fast is not brought. */
 static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
                             int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add,
-                            int64_t chunk) {
+                            int64_t chunk, const atv_real *next, int64_t next_n) {
     const int64_t width = VN * VCOLS;
-    int64_t n = 0;
+    const char *soon = (const char *)next;
+    int64_t n = 0, next_lines = M > 2 ? next_n / ATVI_LINE : 0;
     atvi_tile t;
     t.K = K; t.chunk = chunk; t.A = A; t.a_m = a_m; t.a_k = a_k; t.B = B; t.b_k = b_k; t.C = C; t.c_m = c_m;
     t.next_step = 64; t.bias = bias; t.add = add; t.b_panel = b_panel;
@@ -2036,7 +2041,12 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
         t.C = C + n;
         t.bias = bias ? bias + n : NULL;
         if (a_m == 0) { t.a_m = 1; t.a_k = M; }
-        ATVI_FN(tiles_wide)[left % VN != 0][vecs - 3][M - 1](&t);
+        if (next_lines > 0 && left % VN == 0) {
+            t.next_step = ATVI_MIN(32, next_lines * 64 / (N / left * K));
+            t.next = soon;
+            soon += K * t.next_step;
+            ATVI_FN(tiles_wide_ahead)[M - 3](&t);
+        } else ATVI_FN(tiles_wide)[left % VN != 0][vecs - 3][M - 1](&t);
         n += left;
     }
 #endif
@@ -2048,8 +2058,17 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
         t.last = left - (vecs - 1) * VN;
         t.B = B + n / ATVI_PANEL * b_panel + n % ATVI_PANEL;
         t.bias = bias ? bias + n : NULL;
-        t.next = (const char *)(n + 2 * width <= N ? B + (n + width) / ATVI_PANEL * b_panel : B);
-        for (count = (M + VROWS - 1) / VROWS; count > 0; count--) {
+        t.next = (const char *)(n + 2 * width <= N ? B + (n + width) / ATVI_PANEL * b_panel : next ? next : B);
+        t.next_step = 64;
+        count = (M + VROWS - 1) / VROWS;
+        if (next_lines > 0 && left == width) {
+            lines = ATVI_MIN(next_lines / (N / width), K * count * ATVI_MAX(1, width / ATVI_LINE));
+            row_lines = 0;
+            t.next = soon;
+            t.next_step = ATVI_MIN(64, lines * 64 / (K * count));
+            soon += lines * 64;
+        }
+        for (; count > 0; count--) {
             const int64_t rows = (M - m) / count;
             t.A = A + m * (a_m ? a_m : K);
             t.C = C + m * c_m + n;
@@ -2066,10 +2085,10 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
             } else
 #endif
             if (lines > 0) {
-                const int many = (lines > K * count) + (lines > 2 * K * count);
+                const int many = t.next_step < 64 ? 0 : (lines > K * count) + (lines > 2 * K * count);
                 ATVI_FN(tiles_ahead)[many][rows - 1](&t);
-                t.next += 64 * K << many;
-                lines -= K << many;
+                t.next += t.next_step * K << many;
+                if (t.next_step == 64) lines -= K << many;
             } else if (row_lines > 0) {
                 t.next = (const char *)(t.B + width + --row_lines * ATVI_LINE);
                 t.next_step = b_k * (int64_t)sizeof(atv_real);
@@ -2163,8 +2182,9 @@ static void ATVI_FN(matmul_pair)(int64_t M, int64_t N, int64_t K, const atv_real
         return;
     }
 #endif
-    ATVI_FN(matmul)(M, N, K, A, a_m, a_k, B, b_panel, b_k, C, c_m, NULL, 0, chunk);
-    ATVI_FN(matmul)(M, N, K, A + a_pair, a_m, a_k, B + b_pair, b_panel, b_k, C + c_pair, c_m, NULL, 0, chunk);
+    ATVI_FN(matmul)(M, N, K, A, a_m, a_k, B, b_panel, b_k, C, c_m, NULL, 0, chunk, NULL, 0);
+    ATVI_FN(matmul)(M, N, K, A + a_pair, a_m, a_k, B + b_pair, b_panel, b_k, C + c_pair, c_m, NULL, 0, chunk,
+                    NULL, 0);
 }
 
 /* Rows of A, as matmul has them, to strips for each of its tiles: a step's elements side by side, step after step. Columns
@@ -2317,13 +2337,16 @@ static double ATVI_FN(logsumexp)(int64_t n, const atv_real *x) {
     return (double)m + log((double)V_SUM(sum));
 }
 
-/* x = softmax(scale x); returns log sum exp of scale x. */
-static double ATVI_FN(softmax)(int64_t n, atv_real *x, atv_real scale) {
+/* x = softmax(scale x); returns log sum exp of scale x. For every 8 of x a cache line of `next` is asked for, unless that is
+   NULL. */
+static double ATVI_FN(softmax)(int64_t n, atv_real *x, atv_real scale, const atv_real *next) {
     atv_real m = ATVI_FN(largest)(n, x, scale), total;
     V vs = V_SET(scale), top = V_SET(-m), sum = V_SET(0), part;
     int64_t t;
     for (t = 0; t + VN <= n; t += VN) {
         V e = V_EXP(V_FMA(vs, V_LOAD(x + t), top));
+        if (next) ATVI_PREFETCH(next + t / 8 * ATVI_LINE);
+        if (next && VN > 8) ATVI_PREFETCH(next + (t / 8 + 1) * ATVI_LINE);
         V_STORE(x + t, e);
         sum = V_ADD(sum, e);
     }
@@ -2467,7 +2490,8 @@ struct atvi_kernels {
     int64_t width;                                          /* columns of a tile */
     int copies_a;                                           /* into strips: it pays where a tile is narrow */
     void (*matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
-                   int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add, int64_t chunk);
+                   int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add, int64_t chunk,
+                   const atv_real *next, int64_t next_n);
     void (*matmul_pair)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, int64_t a_pair,
                         const atv_real *B, int64_t b_panel, int64_t b_k, int64_t b_pair, atv_real *C, int64_t c_m,
                         int64_t c_pair, int64_t chunk);
@@ -2482,7 +2506,7 @@ struct atvi_kernels {
     void (*norm_back_params)(int64_t rows, int64_t n, int64_t stride, const atv_real *x, const atv_real *mean,
                              const atv_real *rstd, const atv_real *dout, atv_real *dw, atv_real *db);
     double (*logsumexp)(int64_t n, const atv_real *x);
-    double (*softmax)(int64_t n, atv_real *x, atv_real scale);
+    double (*softmax)(int64_t n, atv_real *x, atv_real scale, const atv_real *next);
     void (*exp_shift)(int64_t n, atv_real *x, atv_real scale, atv_real shift);
     void (*softmax_back)(int64_t n, const atv_real *p, atv_real *dp, atv_real scale, atv_real delta);
     void (*gelu)(int64_t n, const atv_real *x, atv_real *out);
@@ -3077,14 +3101,24 @@ typedef struct atvi_linear_job {
     atv_real *strips;                                       /* NULL: x is read where it lies */
     int64_t strips_size;                                    /* of each lane */
     atvi_linear_desc l[ATVI_LINEARS];
-    int64_t parts[ATVI_LINEARS];                            /* of the columns */
+    int64_t parts[ATVI_LINEARS];                            /* of the columns; 0: no such matrix */
+    int64_t lanes;
     const atvi_kernels *k;
 } atvi_linear_job;
+
+/* Where an item's part of its matrix begins; NULL past the last item. */
+static const atv_real *atvi_linear_panels(const atvi_linear_job *j, int64_t item) {
+    int i;
+    for (i = 0; i < ATVI_LINEARS && item >= j->blocks * j->parts[i]; i++) item -= j->blocks * j->parts[i];
+    return i == ATVI_LINEARS ? NULL
+         : j->l[i].packed + atvi_part(item / j->blocks, j->parts[i], j->l[i].N, j->unit) * j->K;
+}
 
 static void atvi_linear_item(void *arg, int64_t item, int lane) {
     const atvi_linear_job *j = (const atvi_linear_job *)arg;
     const atvi_linear_desc *l = j->l;
     const int64_t *parts = j->parts;
+    const atv_real *next = atvi_linear_panels(j, item + j->lanes);                  /* this lane's next item, very likely */
     const int64_t K = j->K, step = j->strips ? atvi_step(K) : K;
     int64_t m, n, rows, cols, k, r;
     for (; item >= j->blocks * *parts; l++, parts++) item -= j->blocks * *parts;
@@ -3094,15 +3128,15 @@ static void atvi_linear_item(void *arg, int64_t item, int lane) {
     cols = atvi_part(item / j->blocks + 1, *parts, l->N, j->unit) - n;
     for (k = 0; k < K; k += step) {
         const int64_t steps = ATVI_MIN(step, K - k);
-        const atv_real *A = j->x + m * K + k;
+        const atv_real *A = j->x + m * K + k, *B = l->packed + n * K + k * ATVI_PANEL;
         if (j->strips) {
             atv_real *strips = j->strips + lane * j->strips_size;
             j->k->strips(rows, steps, A, K, 1, strips);
             A = strips;
         }
-        j->k->matmul(rows, cols, steps, A, j->strips ? 0 : K, 1, l->packed + n * K + k * ATVI_PANEL, ATVI_PANEL * K,
-                     ATVI_PANEL, l->y + m * l->N + n, l->N, l->b && k == 0 ? l->b + n : NULL, l->add || k > 0,
-                     atvi_chunk(K));
+        j->k->matmul(rows, cols, steps, A, j->strips ? 0 : K, 1, B, ATVI_PANEL * K, ATVI_PANEL, l->y + m * l->N + n, l->N,
+                     l->b && k == 0 ? l->b + n : NULL, l->add || k > 0, atvi_chunk(K),
+                     k + steps < K ? B + steps * ATVI_PANEL : next, 0);
     }
     for (r = m; l->gelu && r < m + rows; r++) j->k->gelu(cols, l->y + r * l->N + n, l->gelu + r * l->N + n);
 }
@@ -3120,7 +3154,7 @@ static void atvi_linears(atv_ctx *ctx, int64_t n, int64_t K, const atv_real *x, 
     atvi_linear_job j;
     int i;
     memset(&j, 0, sizeof j);
-    j.n = n; j.K = K; j.x = x; j.k = ctx->kernels;
+    j.n = n; j.K = K; j.x = x; j.k = ctx->kernels; j.lanes = lanes;
     j.strips = ctx->kernels->copies_a && n >= ATVI_STRIPS_FROM ? scratch : NULL;
     j.strips_size = atvi_copy_a(ctx, n);
     j.unit = ATVI_MAX(ctx->kernels->width, ATVI_PANEL);
@@ -3260,7 +3294,7 @@ static void atvi_product_item(void *arg, int64_t item, int lane) {
                 b_k = ATVI_PANEL;
             }
             j->k->matmul(rows, cols, steps, A, a_m, a_k, B, b_panel, b_k, j->C + m * j->c_m + n, j->c_m, NULL,
-                         j->add || k > 0, j->chunk);
+                         j->add || k > 0, j->chunk, NULL, 0);
         }
     }
 }
@@ -3520,14 +3554,14 @@ static void atvi_attn_rows(const atvi_attn_call *c, const atvi_attn_seq *s, cons
     int64_t i, lo, hi;
     k->matmul(b->rows, b->cols, d->head_dim, atvi_at(&c->q, s->b, s->q_at + b->i0, h), c->q.pos, 1,
               b->kp + b->j0 * d->head_dim, (int64_t)ATVI_PANEL * d->head_dim, ATVI_PANEL, b->p, b->stride, NULL, 0,
-              atvi_chunk(d->head_dim));
+              atvi_chunk(d->head_dim), NULL, 0);
     for (i = 0; i < b->rows; i++) {
         atv_real *p = b->p + i * b->stride, lse = -(atv_real)HUGE_VAL;
         atvi_visible(d, s, b->i0 + i, &lo, &hi);
         lo -= b->j0;
         hi = ATVI_MAX(lo, hi - b->j0);
         if (known) k->exp_shift(hi - lo, p + lo, (atv_real)d->scale, *atvi_at(&c->lse, s->b, s->q_at + b->i0 + i, h));
-        else if (hi > lo) lse = (atv_real)k->softmax(hi - lo, p + lo, (atv_real)d->scale);
+        else if (hi > lo) lse = (atv_real)k->softmax(hi - lo, p + lo, (atv_real)d->scale, NULL);
         if (!known && c->lse.p) *atvi_at(&c->lse, s->b, s->q_at + b->i0 + i, h) = lse;
         memset(p, 0, (size_t)ATVI_MIN(lo, b->cols) * sizeof *p);
         if (b->cols > hi) memset(p + hi, 0, (size_t)(b->cols - hi) * sizeof *p);
@@ -3557,7 +3591,8 @@ static void atvi_attn_forward_item(void *arg, int64_t item, int lane) {
             if (c->out.p)
                 attn->ctx->kernels->matmul(b.rows, d->value_dim, b.cols, b.p, b.stride, 1,
                                            atvi_at(&c->v, s.b, s.k_at + b.j0, g), ATVI_PANEL, c->v.pos,
-                                           atvi_at(&c->out, s.b, s.q_at + i0, h), c->out.pos, NULL, 0, atvi_chunk(b.cols));
+                                           atvi_at(&c->out, s.b, s.q_at + i0, h), c->out.pos, NULL, 0, atvi_chunk(b.cols),
+                                           NULL, 0);
             if (c->probs.p) {
                 int64_t i;
                 for (i = 0; i < b.rows; i++)
@@ -3609,17 +3644,17 @@ static void atvi_attn_backward_item(void *arg, int64_t item, int lane) {
             vj = b.vp + b.j0 * d->value_dim;
             atvi_attn_rows(c, &s, &b, h, 1);
             k->matmul(b.cols, d->value_dim, b.rows, b.p, 1, b.stride, dout, ATVI_PANEL, c->dout.pos,
-                      atvi_at(&c->dv, s.b, s.k_at + b.j0, g), c->dv.pos, NULL, 1, atvi_chunk(b.rows));
+                      atvi_at(&c->dv, s.b, s.k_at + b.j0, g), c->dv.pos, NULL, 1, atvi_chunk(b.rows), NULL, 0);
             k->matmul(b.rows, b.cols, d->value_dim, dout, c->dout.pos, 1, vj, (int64_t)ATVI_PANEL * d->value_dim, ATVI_PANEL,
-                      b.dp, b.stride, NULL, 0, atvi_chunk(d->value_dim));
+                      b.dp, b.stride, NULL, 0, atvi_chunk(d->value_dim), NULL, 0);
             for (i = 0; i < b.rows; i++) {
                 atv_real delta = k->dot(d->value_dim, dout + i * c->dout.pos, atvi_at(&c->out, s.b, s.q_at + i0 + i, h));
                 k->softmax_back(b.cols, b.p + i * b.stride, b.dp + i * b.stride, (atv_real)d->scale, delta);
             }
             k->matmul(b.rows, d->head_dim, b.cols, b.dp, b.stride, 1, kj, ATVI_PANEL, c->k.pos,
-                      atvi_at(&c->dq, s.b, s.q_at + i0, h), c->dq.pos, NULL, 1, atvi_chunk(b.cols));
+                      atvi_at(&c->dq, s.b, s.q_at + i0, h), c->dq.pos, NULL, 1, atvi_chunk(b.cols), NULL, 0);
             k->matmul(b.cols, d->head_dim, b.rows, b.dp, 1, b.stride, atvi_at(&c->q, s.b, s.q_at + i0, h), ATVI_PANEL,
-                      c->q.pos, atvi_at(&c->dk, s.b, s.k_at + b.j0, g), c->dk.pos, NULL, 1, atvi_chunk(b.rows));
+                      c->q.pos, atvi_at(&c->dk, s.b, s.k_at + b.j0, g), c->dk.pos, NULL, 1, atvi_chunk(b.rows), NULL, 0);
         }
     }
 }
@@ -3939,22 +3974,25 @@ typedef struct atvi_step_job {
     const int64_t *rows;                                    /* row of q and out for each; NULL: its own number */
     atvi_view q, out;
     const atvi_view *k, *v;                                 /* of the last position, still to be put; NULL: it is there */
-    int groups;                                             /* key/value heads of an item */
+    int64_t n, units;                                       /* sequences; key/value heads of an item */
 } atvi_step_job;
 
 /* The query heads of one key/value head are the rows of one small product; of two heads that have as many, the products are
    done together. The last position is put into its panel of keys when those before it have been read: a panel that is near
-   takes it at once. */
-static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, int lane) {
+   takes it at once.
+   Memory is never to be idle: three rows and more ask for the values while they read the keys, and from then on for `next`,
+   the next_n reals that this lane reads after them. Fewer are done too soon for that; their softmax asks for the values. */
+static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, const atv_real *next, int64_t next_n, int lane) {
     const atv_attn *attn = j->attn;
     const atv_attn_desc *d = &attn->desc;
     const atv_kv *kv = j->kv;
     const atvi_kernels *k = attn->ctx->kernels;
     const int *head = attn->heads + attn->first[g];
-    const int seq = j->seqs[i], heads = attn->first[g + 1] - attn->first[g], all = two ? 2 * heads : heads;
+    const int seq = j->seqs[i], heads = attn->first[g + 1] - attn->first[g], all = two ? 2 * heads : heads, few = heads < 3;
     const int length = kv->length[seq], lowest = d->window ? ATVI_MAX(0, length - d->window) : 0;
     const int64_t row = j->rows ? j->rows[i] : i, slots = ATVI_MIN(length, kv->room), stride = ATVI_ROUND(slots);
     const int64_t q_k = d->head_dim, o_k = d->value_dim, put = (length - 1) % kv->room / ATVI_PANEL * ATVI_PANEL;
+    const int64_t asked = slots / 8 * ATVI_LINE;            /* of what a row's softmax asks for */
     const atv_real *keys = atvi_kv_keys(kv, seq, g), *values = atvi_kv_values(kv, seq, g);
     atv_real *p = attn->scratch + (size_t)lane * attn->scratch_size;
     atv_real *q = p + ATVI_ROUND((int64_t)kv->room) * d->n_head, *out = q + d->n_head * q_k;
@@ -3971,7 +4009,7 @@ static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, int 
         if (two) k->matmul_pair(heads, to - from, q_k, q, q_k, 1, heads * q_k, keys + from * q_k, ATVI_PANEL * q_k,
                                 ATVI_PANEL, kv->room * q_k, p + from, stride, heads * stride, atvi_chunk(q_k));
         else k->matmul(heads, to - from, q_k, q, q_k, 1, keys + from * q_k, ATVI_PANEL * q_k, ATVI_PANEL, p + from, stride,
-                       NULL, 0, atvi_chunk(q_k));
+                       NULL, 0, atvi_chunk(q_k), values + from * o_k, (to - from) * o_k);
     }
     for (n = 0; n < all; n++) {
         atv_real *x = p + n * stride;
@@ -3980,31 +4018,44 @@ static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, int 
                 int64_t position = s + (length - 1 - s) / kv->room * kv->room;
                 if (position < lowest) x[s] = -(atv_real)3e38;
             }
-        k->softmax(slots, x, 1);
+        k->softmax(slots, x, 1, few ? values + n / heads * kv->room * o_k + n % heads * asked : next_n > 0 ? next : NULL);
+        if (!few && next_n > 0) { next += asked; next_n -= asked; }
     }
     if (two) k->matmul_pair(heads, o_k, slots, p, stride, 1, heads * stride, values, ATVI_PANEL, o_k, kv->room * o_k,
                             out, o_k, heads * o_k, atvi_chunk(slots));
-    else k->matmul(heads, o_k, slots, p, stride, 1, values, ATVI_PANEL, o_k, out, o_k, NULL, 0, atvi_chunk(slots));
+    else k->matmul(heads, o_k, slots, p, stride, 1, values, ATVI_PANEL, o_k, out, o_k, NULL, 0, atvi_chunk(slots), next,
+                   next_n);
     for (n = 0; n < all; n++) memcpy(atvi_at(&j->out, 0, row, head[n]), out + n * o_k, (size_t)o_k * sizeof *out);
 }
 
-/* An item: one sequence and `groups` key/value heads. */
+/* An item: `units` key/value heads, one sequence's after the other's. */
 static void atvi_step_item(void *arg, int64_t item, int lane) {
     const atvi_step_job *j = (const atvi_step_job *)arg;
+    const atv_kv *kv = j->kv;
     const int *first = j->attn->first;
-    int n_kv_head = j->attn->desc.n_kv_head, items = (int)atvi_blocks(n_kv_head, j->groups), two;
-    int i = (int)(item / items), g = (int)(item % items) * j->groups, end = ATVI_MIN(g + j->groups, n_kv_head);
-    for (; g < end; g += 1 + two) {
-        two = g + 1 < end && first[g + 2] - first[g + 1] == first[g + 1] - first[g];
-        atvi_step_groups(j, i, g, two, lane);
+    const int64_t n_kv_head = kv->desc.n_kv_head, end = ATVI_MIN((item + 1) * j->units, j->n * n_kv_head);
+    int64_t u = item * j->units;
+    while (u < end) {
+        const int i = (int)(u / n_kv_head), g = (int)(u % n_kv_head), heads = first[g + 1] - first[g];
+        const int two = heads < 3 && u + 1 < end && g + 1 < n_kv_head && first[g + 2] - first[g + 1] == heads;
+        const atv_real *next = NULL;
+        int64_t next_n = 0;
+        u += 1 + two;
+        if (u < end) {
+            const int seq = j->seqs[u / n_kv_head];
+            next = atvi_kv_keys(kv, seq, (int)(u % n_kv_head));
+            next_n = ATVI_MIN(kv->length[seq], kv->room) * (int64_t)kv->desc.head_dim;
+        }
+        atvi_step_groups(j, i, g, two, next, next_n, lane);
     }
 }
 
-/* Two heads an item, unless that leaves a lane less than two. */
+/* Up to four key/value heads an item, as long as that leaves items enough. */
 static void atvi_attn_step(atvi_step_job *j, int n) {
-    int64_t n_kv_head = j->attn->desc.n_kv_head;
-    j->groups = n * atvi_blocks(n_kv_head, 2) >= 2 * (int64_t)atvi_lanes(j->attn->ctx) ? 2 : 1;
-    atvi_parallel(j->attn->ctx, n * atvi_blocks(n_kv_head, j->groups), atvi_step_item, j);
+    const int64_t all = n * (int64_t)j->kv->desc.n_kv_head, most = all / atvi_enough(j->attn->ctx);
+    j->n = n;
+    j->units = most >= 4 ? 4 : most >= 2 ? 2 : 1;
+    atvi_parallel(j->attn->ctx, atvi_blocks(all, j->units), atvi_step_item, j);
 }
 
 ATVDEF atv_result atv_attn_step(atv_attn *attn, atv_kv *kv, int n, const int *seqs, const atv_tensor *q, const atv_tensor *k,
@@ -4623,7 +4674,7 @@ static void atvi_loss_item(void *arg, int64_t row, int lane) {
     const atvi_loss_job *j = (const atvi_loss_job *)arg;
     atv_real *x = j->logits + row * j->V, target = x[j->targets[row]];
     (void)lane;
-    j->logp[row] = (double)target - (j->gradient ? j->k->softmax(j->V, x, 1) : j->k->logsumexp(j->V, x));
+    j->logp[row] = (double)target - (j->gradient ? j->k->softmax(j->V, x, 1, NULL) : j->k->logsumexp(j->V, x));
     if (j->gradient) x[j->targets[row]] -= 1;               /* d(-log p_t) / dlogits = p - onehot(t) */
 }
 

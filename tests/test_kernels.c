@@ -128,7 +128,7 @@ static int64_t at_b(const product *p, int64_t k, int64_t n) {
 static void run_matmul(const atvi_kernels *k, const product *p, int64_t m0, int64_t M, int64_t n0, int64_t N) {
     int64_t a_m = at_a(p, 1, 0), a_k = at_a(p, 0, 1), c_m = p->N + p->c_gap;
     int64_t b_panel = at_b(p, 0, ATVI_PANEL), b_k = at_b(p, 1, 0);
-    const float *A = areas[0].p + at_a(p, m0, 0);
+    const float *A = areas[0].p + at_a(p, m0, 0), *next = p->K % 2 ? areas[1].p : NULL;     /* asked for, never read */
     if (p->strips) {
         float *strips = place(4, (size_t)(M * p->K), (int)(M % 3) - 2);
         k->strips(M, p->K, A, a_m, a_k, strips);
@@ -136,7 +136,8 @@ static void run_matmul(const atvi_kernels *k, const product *p, int64_t m0, int6
         a_m = 0;
     }
     k->matmul(M, N, p->K, A, a_m, a_k, areas[1].p + at_b(p, 0, n0), b_panel, b_k,
-              areas[2].p + m0 * c_m + n0, c_m, p->biased ? areas[3].p + n0 : NULL, p->add, p->chunk);
+              areas[2].p + m0 * c_m + n0, c_m, p->biased ? areas[3].p + n0 : NULL, p->add, p->chunk, next,
+              next ? M % 3 * p->K * N : 0);
 }
 
 static float *floats(int64_t n) {
@@ -677,7 +678,9 @@ static double answer_lse(const row *x, double scale, double *bound) {
 static void run_logsumexp(const atvi_kernels *k, row *x) { x->value[0] = k->logsumexp(x->n, x->a[0]); }
 static void answer_logsumexp(const row *x, answer *y) { y->value[0] = answer_lse(x, 1, &y->value_bound[0]); }
 
-static void run_softmax(const atvi_kernels *k, row *x) { x->value[0] = k->softmax(x->n, x->a[0], x->s); }
+static void run_softmax(const atvi_kernels *k, row *x) {
+    x->value[0] = k->softmax(x->n, x->a[0], x->s, x->n % 2 ? x->a[0] : NULL);
+}
 static void answer_softmax(const row *x, answer *y) {
     int64_t i;
     y->value[0] = answer_lse(x, x->s, &y->value_bound[0]);
