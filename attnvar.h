@@ -2130,32 +2130,85 @@ ATVI_INLINE void ATVI_FN(pair)(const int rows, const int vecs, const int part, c
     } while (left > 0);
 }
 
+#if VPAIR == 6
+/* Two rows of two products, too wide for the registers: the rows take turns of a few steps, the second over what is near by
+   then, and B comes from memory whole and in order. */
+ATVI_INLINE void ATVI_FN(pair_in_turns)(const int vecs, const int part, const atvi_tile *t) {
+    const atv_real *A = t->A, *B = t->B;
+    const int64_t a_k = t->a_k, b_k = t->b_k, b_pair = t->b_pair, b_panel = t->b_panel, last = t->last;
+    int64_t left = t->K, steps, s;
+    int i, r, c, add = 0;
+    do {
+        V sum[2][2][VPAIR];
+        int64_t n = ATVI_MIN(left, t->chunk);
+        left -= n;
+        for (r = 0; r < 2; r++)
+            for (i = 0; i < 2; i++)
+                for (c = 0; c < vecs; c++) sum[r][i][c] = V_SET(0);
+        for (; n > 0; n -= steps, A += steps * a_k, B += steps * b_k) {
+            steps = ATVI_MIN(n, 32);
+            for (r = 0; r < 2; r++) {
+                const atv_real *a[2], *b = B;
+                V acc[2][VWIDE];
+                ATVI_UNROLL for (i = 0; i < 2; i++) {
+                    a[i] = A + r * t->a_m + i * t->a_pair;
+                    ATVI_UNROLL for (c = 0; c < vecs; c++) acc[i][c] = sum[r][i][c];
+                }
+                for (s = 0; s < steps; s++, a[0] += a_k, a[1] += a_k, b += b_k)
+                    ATVI_UNROLL for (i = 0; i < 2; i++)
+                        ATVI_FN(step)(1, vecs, part, a + i, 0, b + i * b_pair, b_panel, last, acc + i);
+                ATVI_UNROLL for (i = 0; i < 2; i++)
+                    ATVI_UNROLL for (c = 0; c < vecs; c++) sum[r][i][c] = acc[i][c];
+            }
+        }
+        for (r = 0; r < 2; r++)
+            for (i = 0; i < 2; i++)
+                for (c = 0; c < vecs; c++) {
+                    atv_real *p = t->C + i * t->c_pair + r * t->c_m + c * VN;
+                    V v = sum[r][i][c];
+                    if (part && c == vecs - 1) V_STOREN(p, add ? V_ADD(v, V_LOADN(p, last)) : v, last);
+                    else V_STORE(p, add ? V_ADD(v, V_LOAD(p)) : v);
+                }
+        add = 1;
+    } while (left > 0);
+}
+#endif
+
 #define ATVI_PAIR(rows, vecs, part) \
         static ATVI_ALONE void ATVI_FN(pair_##rows##_##vecs##part)(const atvi_tile *t) { \
             ATVI_FN(pair)(rows, vecs, part, t); \
+        }
+#define ATVI_TURNS(vecs, part) \
+        static ATVI_ALONE void ATVI_FN(pair_2_##vecs##part)(const atvi_tile *t) { \
+            ATVI_FN(pair_in_turns)(vecs, part, t); \
         }
 #define ATVI_PAIRS(part) \
         ATVI_PAIR(1, 1, part) ATVI_PAIR(1, 2, part) ATVI_PAIR(1, 3, part) ATVI_PAIR(1, 4, part) ATVI_PAIRS_MORE(part) \
         ATVI_PAIR(2, 1, part) ATVI_PAIR(2, 2, part) ATVI_PAIR(2, 3, part)
 #define ATVI_NAMES(part) { \
         {ATVI_FN(pair_1_1##part), ATVI_FN(pair_1_2##part), ATVI_FN(pair_1_3##part), \
-         ATVI_FN(pair_1_4##part) ATVI_NAMES_MORE(part)}, \
-        {ATVI_FN(pair_2_1##part), ATVI_FN(pair_2_2##part), ATVI_FN(pair_2_3##part)} }
+         ATVI_FN(pair_1_4##part) ATVI_NAMES_MORE(1, part)}, \
+        {ATVI_FN(pair_2_1##part), ATVI_FN(pair_2_2##part), ATVI_FN(pair_2_3##part) ATVI_NAMES_TURNS(part)} }
 #if VPAIR == 6
-#  define ATVI_PAIRS_MORE(part) ATVI_PAIR(1, 5, part) ATVI_PAIR(1, 6, part)
-#  define ATVI_NAMES_MORE(part) , ATVI_FN(pair_1_5##part), ATVI_FN(pair_1_6##part)
+#  define ATVI_PAIRS_MORE(part) \
+        ATVI_PAIR(1, 5, part) ATVI_PAIR(1, 6, part) ATVI_TURNS(4, part) ATVI_TURNS(5, part) ATVI_TURNS(6, part)
+#  define ATVI_NAMES_MORE(rows, part) , ATVI_FN(pair_##rows##_5##part), ATVI_FN(pair_##rows##_6##part)
+#  define ATVI_NAMES_TURNS(part) , ATVI_FN(pair_2_4##part) ATVI_NAMES_MORE(2, part)
 #else
 #  define ATVI_PAIRS_MORE(part)
-#  define ATVI_NAMES_MORE(part)
+#  define ATVI_NAMES_MORE(rows, part)
+#  define ATVI_NAMES_TURNS(part)
 #endif
 ATVI_PAIRS(0) ATVI_PAIRS(1)
 /* [whole, part of the last vector][rows - 1][vectors - 1] */
 static const atvi_tile_fn ATVI_FN(pairs)[2][2][VPAIR] = { ATVI_NAMES(0), ATVI_NAMES(1) };
 #undef ATVI_PAIR
+#undef ATVI_TURNS
 #undef ATVI_PAIRS
 #undef ATVI_PAIRS_MORE
 #undef ATVI_NAMES
 #undef ATVI_NAMES_MORE
+#undef ATVI_NAMES_TURNS
 #endif
 
 /* Two products of one shape, as matmul has them, with the same bits; the second's operands lie a_pair, b_pair and c_pair
@@ -2166,8 +2219,9 @@ static void ATVI_FN(matmul_pair)(int64_t M, int64_t N, int64_t K, const atv_real
                                  atv_real *C, int64_t c_m, int64_t c_pair, int64_t chunk) {
 #if VPAIR > 0
     if (M == 1 || M == 2) {
-        /* columns of a tile: a panel, or an even part of one; of plain rows what the registers hold */
-        const int64_t most = b_k == ATVI_PANEL ? ATVI_MIN(ATVI_PANEL, VN * (M == 1 ? VPAIR : 2)) : VN * (M == 1 ? VPAIR : 3);
+        /* columns of a tile: a panel, or an even part of one; of plain rows what there is a tile for */
+        const int64_t most = b_k == ATVI_PANEL ? ATVI_MIN(ATVI_PANEL, VN * (M == 1 ? VPAIR : 2))
+                                               : VN * (M == 1 || VPAIR == 6 ? VPAIR : 3);
         int64_t n;
         atvi_tile t;
         t.K = K; t.chunk = chunk; t.A = A; t.a_m = a_m; t.a_k = a_k; t.b_panel = b_panel; t.b_k = b_k; t.c_m = c_m;
@@ -3980,8 +4034,9 @@ typedef struct atvi_step_job {
 /* The query heads of one key/value head are the rows of one small product; of two heads that have as many, the products are
    done together. The last position is put into its panel of keys when those before it have been read: a panel that is near
    takes it at once.
-   Memory is never to be idle: three rows and more ask for the values while they read the keys, and from then on for `next`,
-   the next_n reals that this lane reads after them. Fewer are done too soon for that; their softmax asks for the values. */
+   Memory is never to be idle. Three rows and more ask for two thirds of the values while they read the keys, for the rest in
+   softmax, and then for `next`, next_n reals of what this lane reads after them. Fewer have little to compute: softmax asks
+   for the values that come first. */
 static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, const atv_real *next, int64_t next_n, int lane) {
     const atv_attn *attn = j->attn;
     const atv_attn_desc *d = &attn->desc;
@@ -3992,7 +4047,7 @@ static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, cons
     const int length = kv->length[seq], lowest = d->window ? ATVI_MAX(0, length - d->window) : 0;
     const int64_t row = j->rows ? j->rows[i] : i, slots = ATVI_MIN(length, kv->room), stride = ATVI_ROUND(slots);
     const int64_t q_k = d->head_dim, o_k = d->value_dim, put = (length - 1) % kv->room / ATVI_PANEL * ATVI_PANEL;
-    const int64_t asked = slots / 8 * ATVI_LINE;            /* of what a row's softmax asks for */
+    const int64_t asked = slots / 8 * ATVI_LINE;            /* reals that a row's softmax asks for */
     const atv_real *keys = atvi_kv_keys(kv, seq, g), *values = atvi_kv_values(kv, seq, g);
     atv_real *p = attn->scratch + (size_t)lane * attn->scratch_size;
     atv_real *q = p + ATVI_ROUND((int64_t)kv->room) * d->n_head, *out = q + d->n_head * q_k;
@@ -4009,7 +4064,7 @@ static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, cons
         if (two) k->matmul_pair(heads, to - from, q_k, q, q_k, 1, heads * q_k, keys + from * q_k, ATVI_PANEL * q_k,
                                 ATVI_PANEL, kv->room * q_k, p + from, stride, heads * stride, atvi_chunk(q_k));
         else k->matmul(heads, to - from, q_k, q, q_k, 1, keys + from * q_k, ATVI_PANEL * q_k, ATVI_PANEL, p + from, stride,
-                       NULL, 0, atvi_chunk(q_k), values + from * o_k, (to - from) * o_k);
+                       NULL, 0, atvi_chunk(q_k), values + from * o_k * 2 / 3, (to - from) * o_k * 2 / 3);
     }
     for (n = 0; n < all; n++) {
         atv_real *x = p + n * stride;
@@ -4018,8 +4073,8 @@ static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, cons
                 int64_t position = s + (length - 1 - s) / kv->room * kv->room;
                 if (position < lowest) x[s] = -(atv_real)3e38;
             }
-        k->softmax(slots, x, 1, few ? values + n / heads * kv->room * o_k + n % heads * asked : next_n > 0 ? next : NULL);
-        if (!few && next_n > 0) { next += asked; next_n -= asked; }
+        k->softmax(slots, x, 1, few ? values + n / heads * kv->room * o_k + n % heads * asked
+                              : n * asked < slots * o_k / 3 ? values + slots * o_k * 2 / 3 + n * asked : NULL);
     }
     if (two) k->matmul_pair(heads, o_k, slots, p, stride, 1, heads * stride, values, ATVI_PANEL, o_k, kv->room * o_k,
                             out, o_k, heads * o_k, atvi_chunk(slots));
@@ -4044,7 +4099,7 @@ static void atvi_step_item(void *arg, int64_t item, int lane) {
         if (u < end) {
             const int seq = j->seqs[u / n_kv_head];
             next = atvi_kv_keys(kv, seq, (int)(u % n_kv_head));
-            next_n = ATVI_MIN(kv->length[seq], kv->room) * (int64_t)kv->desc.head_dim;
+            next_n = ATVI_MIN(kv->length[seq], kv->room) * (int64_t)kv->desc.head_dim / 2;
         }
         atvi_step_groups(j, i, g, two, next, next_n, lane);
     }
