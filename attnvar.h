@@ -4105,11 +4105,11 @@ static void atvi_step_item(void *arg, int64_t item, int lane) {
     }
 }
 
-/* Up to four key/value heads an item, as long as that leaves items enough. */
+/* Four key/value heads an item if that leaves each lane four items, two if it leaves two. */
 static void atvi_attn_step(atvi_step_job *j, int n) {
-    const int64_t all = n * (int64_t)j->kv->desc.n_kv_head, most = all / atvi_enough(j->attn->ctx);
+    const int64_t all = n * (int64_t)j->kv->desc.n_kv_head, share = all / atvi_lanes(j->attn->ctx);
     j->n = n;
-    j->units = most >= 4 ? 4 : most >= 2 ? 2 : 1;
+    j->units = share >= 16 ? 4 : share >= 4 ? 2 : 1;
     atvi_parallel(j->attn->ctx, atvi_blocks(all, j->units), atvi_step_item, j);
 }
 
