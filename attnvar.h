@@ -2100,6 +2100,20 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
 }
 
 #if VPAIR > 0
+/* Sums [product][row][vector] to C, or added to what is there. */
+ATVI_INLINE void ATVI_FN(pair_store)(const int rows, const int vecs, const int part, int add, const atvi_tile *t,
+                                     V (*sums)[2][VWIDE]) {
+    int i, r, c;
+    ATVI_UNROLL for (i = 0; i < 2; i++)
+        ATVI_UNROLL for (r = 0; r < rows; r++)
+            ATVI_UNROLL for (c = 0; c < vecs; c++) {
+                atv_real *p = t->C + i * t->c_pair + r * t->c_m + c * VN;
+                V v = sums[i][r][c];
+                if (part && c == vecs - 1) V_STOREN(p, add ? V_ADD(v, V_LOADN(p, t->last)) : v, t->last);
+                else V_STORE(p, add ? V_ADD(v, V_LOAD(p)) : v);
+            }
+}
+
 /* Tiles of two products, step by step. */
 ATVI_INLINE void ATVI_FN(pair)(const int rows, const int vecs, const int part, const atvi_tile *t) {
     const atv_real *A = t->A, *B = t->B;
@@ -2118,14 +2132,7 @@ ATVI_INLINE void ATVI_FN(pair)(const int rows, const int vecs, const int part, c
                 const atv_real *a = A + i * t->a_pair;
                 ATVI_FN(step)(rows, vecs, part, &a, a_m, B + i * t->b_pair, b_panel, last, acc[i]);
             }
-        ATVI_UNROLL for (i = 0; i < 2; i++)
-            ATVI_UNROLL for (r = 0; r < rows; r++)
-                ATVI_UNROLL for (c = 0; c < vecs; c++) {
-                    atv_real *p = t->C + i * t->c_pair + r * t->c_m + c * VN;
-                    V v = acc[i][r][c];
-                    if (part && c == vecs - 1) V_STOREN(p, add ? V_ADD(v, V_LOADN(p, last)) : v, last);
-                    else V_STORE(p, add ? V_ADD(v, V_LOAD(p)) : v);
-                }
+        ATVI_FN(pair_store)(rows, vecs, part, add, t, acc);
         add = 1;
     } while (left > 0);
 }
@@ -2139,12 +2146,12 @@ ATVI_INLINE void ATVI_FN(pair_in_turns)(const int vecs, const int part, const at
     int64_t left = t->K, steps, s;
     int i, r, c, add = 0;
     do {
-        V sum[2][2][VPAIR];
+        V sum[2][2][VWIDE];
         int64_t n = ATVI_MIN(left, t->chunk);
         left -= n;
-        for (r = 0; r < 2; r++)
-            for (i = 0; i < 2; i++)
-                for (c = 0; c < vecs; c++) sum[r][i][c] = V_SET(0);
+        for (i = 0; i < 2; i++)
+            for (r = 0; r < 2; r++)
+                for (c = 0; c < vecs; c++) sum[i][r][c] = V_SET(0);
         for (; n > 0; n -= steps, A += steps * a_k, B += steps * b_k) {
             steps = ATVI_MIN(n, 32);
             for (r = 0; r < 2; r++) {
@@ -2152,23 +2159,16 @@ ATVI_INLINE void ATVI_FN(pair_in_turns)(const int vecs, const int part, const at
                 V acc[2][VWIDE];
                 ATVI_UNROLL for (i = 0; i < 2; i++) {
                     a[i] = A + r * t->a_m + i * t->a_pair;
-                    ATVI_UNROLL for (c = 0; c < vecs; c++) acc[i][c] = sum[r][i][c];
+                    ATVI_UNROLL for (c = 0; c < vecs; c++) acc[i][c] = sum[i][r][c];
                 }
                 for (s = 0; s < steps; s++, a[0] += a_k, a[1] += a_k, b += b_k)
                     ATVI_UNROLL for (i = 0; i < 2; i++)
                         ATVI_FN(step)(1, vecs, part, a + i, 0, b + i * b_pair, b_panel, last, acc + i);
                 ATVI_UNROLL for (i = 0; i < 2; i++)
-                    ATVI_UNROLL for (c = 0; c < vecs; c++) sum[r][i][c] = acc[i][c];
+                    ATVI_UNROLL for (c = 0; c < vecs; c++) sum[i][r][c] = acc[i][c];
             }
         }
-        for (r = 0; r < 2; r++)
-            for (i = 0; i < 2; i++)
-                for (c = 0; c < vecs; c++) {
-                    atv_real *p = t->C + i * t->c_pair + r * t->c_m + c * VN;
-                    V v = sum[r][i][c];
-                    if (part && c == vecs - 1) V_STOREN(p, add ? V_ADD(v, V_LOADN(p, last)) : v, last);
-                    else V_STORE(p, add ? V_ADD(v, V_LOAD(p)) : v);
-                }
+        ATVI_FN(pair_store)(2, vecs, part, add, t, sum);
         add = 1;
     } while (left > 0);
 }
