@@ -1559,7 +1559,7 @@ typedef struct atvi_tile {
     const atv_real *A, *B, *bias;
     atv_real *C;
     const char *next;                                       /* what to ask for meanwhile, */
-    int64_t next_step;                                      /* and how many bytes on, where that is a line a step */
+    int64_t next_step;                                      /* and how many bytes on, where that is a line or less a step */
     int64_t a_pair, b_pair, c_pair;                         /* from the first product's operands to the second's */
     int add;
 } atvi_tile;
