@@ -1866,7 +1866,7 @@ ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, c
             }
             ATVI_UNROLL for (r = 0; r < rows; r += 3) a[r / 3] += VSTEPS * a_k;
             B += VSTEPS * b_k;
-            next += ahead * 64;
+            next += ahead * (form == ATVI_IN_STRIPS ? next_step : 64);
         }
         for (; form != ATVI_IN_ROWS && n > 0; n--) {
             if (ahead > 0) ATVI_PREFETCH(next);
@@ -2011,16 +2011,18 @@ static const atvi_tile_fn ATVI_FN(tiles_tall)[10] = {
    A tile's width of columns at a time, in tiles of nearly equal height; they ask for the columns that come next while they
    work, and the last for `next`, unless it is NULL: panels' lines all in few steps, or one a step; of plain rows a line
    each, the next tile for the next line. With next_n > 0 whole tiles of three rows and more ask instead for `next` and what
-   follows it, next_n reals in even steps: what is asked for too fast is not brought. */
+   follows it, next_n reals in even steps: what is asked for too fast is not brought. With next_n < 0 the last columns' tiles
+   over strips ask for K plain rows of N from `next` on, -next_n apart. */
 static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
                             int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add,
                             int64_t chunk, const atv_real *next, int64_t next_n) {
     const int64_t width = VN * VCOLS;
     const char *soon = (const char *)next;
-    int64_t n = 0, next_lines = M > 2 ? next_n / ATVI_LINE : 0;
+    int64_t n = 0, next_lines = M > 2 ? next_n / ATVI_LINE : 0, asked = 0;
     atvi_tile t;
     t.K = K; t.chunk = chunk; t.A = A; t.a_m = a_m; t.a_k = a_k; t.B = B; t.b_k = b_k; t.C = C; t.c_m = c_m;
     t.next_step = 64; t.bias = bias; t.add = add; t.b_panel = b_panel;
+    (void)asked;
 #if VTALL == 16
     /* Few rows and long sums: in one tile a vector wide B is read once, in the order in which it lies in memory; it is asked
        for 32 lines ahead. (Rows a multiple of 2 KB apart would push each other out of the nearest cache.) */
@@ -2079,6 +2081,12 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
                 const int64_t turns = K / VSTEPS;
                 int many = lines <= 0 ? 0 : 1 + (lines > turns * count) + (lines > 2 * turns * count);
                 if (a_m == 0) many = ATVI_MIN(many, 1);
+                if (next_n < 0) {
+                    many = n + width >= N && asked < N / ATVI_LINE * VSTEPS;
+                    t.next = (const char *)(next + asked / VSTEPS * ATVI_LINE - asked % VSTEPS * turns * next_n);
+                    t.next_step = -next_n * (int64_t)sizeof *next;
+                    asked += many;
+                }
                 (a_m == 0 ? ATVI_FN(tiles_in_strips)[many][rows - 5] : ATVI_FN(tiles_in_rows)[many][rows - 3])(&t);
                 t.next += (turns << many) / 2 * 64;
                 lines -= (turns << many) / 2;
@@ -3141,8 +3149,8 @@ static int64_t atvi_row_blocks(const atv_ctx *ctx, int64_t M, int64_t tallest, i
     return blocks > lanes ? atvi_blocks(blocks, lanes) * lanes : blocks;
 }
 
-/* A step of K: at most ATVI_STEP, and where longer sums are cut. */
-static int64_t atvi_step(int64_t K) { return atvi_blocks(K, atvi_blocks(K, ATVI_STEP)); }
+/* A step of K: of nearly equal ones the longest that is not longer than `most`; sums are cut there. */
+static int64_t atvi_step(int64_t K, int64_t most) { return atvi_blocks(K, atvi_blocks(K, most)); }
 
 /* Reals that each lane copies of a block of at most so many rows. */
 static int64_t atvi_copy_a(const atv_ctx *ctx, int64_t rows) {
@@ -3173,7 +3181,7 @@ static void atvi_linear_item(void *arg, int64_t item, int lane) {
     const atvi_linear_desc *l = j->l;
     const int64_t *parts = j->parts;
     const atv_real *next = atvi_linear_panels(j, item + j->lanes);                  /* this lane's next item, very likely */
-    const int64_t K = j->K, step = j->strips ? atvi_step(K) : K;
+    const int64_t K = j->K, step = j->strips ? atvi_step(K, ATVI_STEP) : K;
     int64_t m, n, rows, cols, k, r;
     for (; item >= j->blocks * *parts; l++, parts++) item -= j->blocks * *parts;
     m = atvi_part(item % j->blocks, j->blocks, j->n, 1);
@@ -3287,10 +3295,13 @@ static void atvi_colsum_item(void *arg, int64_t item, int lane) {
 /* C takes K in steps. Where A lies down the columns, or tiles want strips, whoever takes a block of C first copies its part
    of A: rows a power of two apart push each other out of the caches. B is copied into panels where its rows are such, or
    tiles are narrow: by all lanes together, a step of many columns that all then wait for, if many blocks share it; else by
-   each lane for itself, few columns at a time, for blocks as tall as can be: what one lane writes another is slow to read.
+   each lane for itself, as what one lane writes another is slow to read: few columns at a time, the next ones asked for
+   meanwhile, in short steps, which leave them room in the second cache, of tall blocks, which copy them less often.
    Where it need not be copied blocks read it where it is. */
 #define ATVI_MOST 2048                                      /* columns copied at once; for more rows than that it pays */
 #define ATVI_COPY_B ((ATVI_STEP + 1) * ATVI_MOST)
+#define ATVI_SHORT (ATVI_STEP / 2)                          /* a step of K if each lane copies B */
+#define ATVI_OWN_B ((ATVI_SHORT + 1) * ATVI_COLS)
 
 typedef struct atvi_product_job {
     int64_t M, N, K, step;                                  /* of what is shared out at once */
@@ -3305,7 +3316,7 @@ typedef struct atvi_product_job {
 
 /* Reals of scratch. */
 static size_t atvi_product_scratch(const atv_ctx *ctx) {
-    return ATVI_MAX(ATVI_COPY_B, (ATVI_STEP + 1) * ATVI_COLS * atvi_lanes(ctx)) +
+    return ATVI_MAX(ATVI_COPY_B, (size_t)ATVI_OWN_B * atvi_lanes(ctx)) +
            (size_t)atvi_copy_a(ctx, ATVI_TALLEST) * atvi_lanes(ctx);
 }
 
@@ -3322,7 +3333,7 @@ static void atvi_product_item(void *arg, int64_t item, int lane) {
     const int64_t n0 = atvi_part(item / j->blocks, j->parts, j->N, unit);
     const int64_t rows = atvi_part(item % j->blocks + 1, j->blocks, j->M, 1) - m;
     const int64_t n1 = atvi_part(item / j->blocks + 1, j->parts, j->N, unit), most = j->own_b ? ATVI_COLS : j->N;
-    atv_real *a = j->a + lane * j->a_size, *b = j->b + lane * (ATVI_STEP + 1) * ATVI_COLS;
+    atv_real *a = j->a + lane * j->a_size, *b = j->b + lane * ATVI_OWN_B;
     int64_t k, n, i;
     for (k = 0; k < j->K; k += j->step) {
         const int64_t steps = ATVI_MIN(j->step, j->K - k);
@@ -3340,16 +3351,33 @@ static void atvi_product_item(void *arg, int64_t item, int lane) {
         for (n = n0; n < n1; n += most) {
             const int64_t cols = ATVI_MIN(most, n1 - n);
             const atv_real *B = j->B + n / ATVI_PANEL * j->b_panel + k * j->b_k;
+            const atv_real *next = NULL;
             int64_t b_panel = j->b_panel, b_k = j->b_k;
             if (j->own_b) {
+                next = n + cols < n1 ? B + cols : k + steps < j->K ? B + steps * b_k - (n - n0) : NULL;
                 b_panel = ATVI_PANEL * (steps + 1);
                 j->k->panels(steps, cols, B, b_k, b, b_panel);
                 B = b;
                 b_k = ATVI_PANEL;
             }
             j->k->matmul(rows, cols, steps, A, a_m, a_k, B, b_panel, b_k, j->C + m * j->c_m + n, j->c_m, NULL,
-                         j->add || k > 0, j->chunk, NULL, 0);
+                         j->add || k > 0, j->chunk, next, next ? -j->b_k : 0);
         }
+    }
+}
+
+/* Blocks of rows and parts of columns, if each lane copies B: what ends soonest if a row or a column takes as long to copy
+   as 16 more columns or rows to multiply. */
+static void atvi_product_split(atvi_product_job *j, int64_t lanes) {
+    const int64_t fewest = atvi_blocks(j->M, ATVI_TALLEST * ATVI_STEP / ATVI_SHORT);
+    int64_t blocks, parts, time, best = INT64_MAX;
+    for (blocks = fewest; blocks < fewest + lanes; blocks++) {
+        parts = ATVI_MIN(atvi_blocks(lanes, blocks), atvi_blocks(j->N, ATVI_PANEL));
+        time = atvi_blocks(blocks * parts, lanes) * (atvi_blocks(j->M, blocks) + 16) * (atvi_blocks(j->N, parts) + 16);
+        if (time >= best) continue;
+        best = time;
+        j->blocks = blocks;
+        j->parts = parts;
     }
 }
 
@@ -3361,12 +3389,14 @@ static void atvi_product(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const at
     const int copies = M > ATVI_MOST || (!strips && (N % 512 == 0 || ctx->kernels->width < ATVI_COLS));
     int64_t n, k;
     atvi_product_job j;
-    j.M = M; j.N = N; j.K = K; j.step = atvi_step(K);
+    j.M = M; j.N = N; j.K = K;
     j.A = A; j.a_m = a_m; j.a_k = a_k; j.B = B; j.b_panel = ATVI_PANEL; j.b_k = N;
     j.C = C; j.c_m = N; j.add = add; j.chunk = atvi_chunk(K); j.k = ctx->kernels;
     j.a = scratch; j.a_size = atvi_copy_a(ctx, ATVI_TALLEST); j.b = scratch + j.a_size * lanes;
     j.own_b = strips && !copies;
-    if (strips) {
+    j.step = atvi_step(K, j.own_b ? ATVI_SHORT : ATVI_STEP);
+    if (j.own_b) atvi_product_split(&j, lanes);
+    else if (strips) {
         j.blocks = atvi_row_blocks(ctx, M, ATVI_TALLEST, lanes, ATVI_TALL);
         j.parts = atvi_blocks(lanes, j.blocks);
     } else {

@@ -298,7 +298,7 @@ static void test_products(void) {
    columns and in two. One lane and three have the same bits. */
 static void test_shared_products(void) {
     static const int shapes[][3] = { { 130, 384, 1100 }, { 390, 70, 513 }, { 50, 512, 600 }, { 2060, 40, 530 },
-                                     { 7, 2100, 40 }, { 3, 2560, 520 }, { 40, 9, 1700 }, { 1, 1, 1 } };
+                                     { 7, 2100, 40 }, { 3, 2560, 520 }, { 1030, 130, 300 }, { 40, 9, 1700 }, { 1, 1, 1 } };
     atv_rng rng = { 75 };
     int i, isa, lanes;
     for (i = 0; i < 4 * (int)(sizeof shapes / sizeof shapes[0]); i++) {
