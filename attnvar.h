@@ -3242,7 +3242,7 @@ static void atvi_linears(atv_ctx *ctx, int64_t n, int64_t K, const atv_real *x, 
 
 typedef struct atvi_pack_job { int64_t N, K, w_n; const atv_real *W; atv_real *P; } atvi_pack_job;
 
-/* Panels from `first` to `end` of W [N,K], rows w_n apart: P[panel][k][16], zeros past N. */
+/* Panels from `first` to `end` of W [N,K], rows w_n apart: P[panel][k][16], zeros past N. Asks for the next panel's rows. */
 static void atvi_pack_panels(int64_t first, int64_t end, int64_t N, int64_t K, const atv_real *W, int64_t w_n, atv_real *P) {
     int64_t p, k, n;
     for (p = first; p < end; p++) {
@@ -3250,6 +3250,7 @@ static void atvi_pack_panels(int64_t first, int64_t end, int64_t N, int64_t K, c
         atv_real *out = P + p * ATVI_PANEL * K;
         int64_t cols = ATVI_MIN(ATVI_PANEL, N - p * ATVI_PANEL);
         for (k = 0; k < K; k++, out += ATVI_PANEL) {
+            if (k % ATVI_LINE == 0) for (n = 0; n < cols; n++) ATVI_PREFETCH(w + (ATVI_PANEL + n) * w_n + k);
             for (n = 0; n < cols; n++) out[n] = w[n * w_n + k];
             for (; n < ATVI_PANEL; n++) out[n] = 0;
         }
@@ -3435,6 +3436,9 @@ static void atvi_linear_back(atv_ctx *ctx, int64_t n, int64_t N, int64_t K, cons
 /* ==== >>attn-forward ============================================================================================== */
 
 #define ATVI_QUERIES 64                                 /* query rows whose scores are held at once */
+
+/* Where attention's sums are cut: not before a block of queries ends, as its tiles are short already. */
+static int64_t atvi_attn_chunk(int64_t K) { return K <= 256 ? ATVI_QUERIES : atvi_chunk(K); }
 
 struct atv_attn {
     atv_ctx *ctx;
@@ -3638,7 +3642,7 @@ static void atvi_attn_rows(const atvi_attn_call *c, const atvi_attn_seq *s, cons
     int64_t i, lo, hi;
     k->matmul(b->rows, b->cols, d->head_dim, atvi_at(&c->q, s->b, s->q_at + b->i0, h), c->q.pos, 1,
               b->kp + b->j0 * d->head_dim, (int64_t)ATVI_PANEL * d->head_dim, ATVI_PANEL, b->p, b->stride, NULL, 0,
-              atvi_chunk(d->head_dim), NULL, 0);
+              atvi_attn_chunk(d->head_dim), NULL, 0);
     for (i = 0; i < b->rows; i++) {
         atv_real *p = b->p + i * b->stride, lse = -(atv_real)HUGE_VAL;
         atvi_visible(d, s, b->i0 + i, &lo, &hi);
@@ -3675,8 +3679,8 @@ static void atvi_attn_forward_item(void *arg, int64_t item, int lane) {
             if (c->out.p)
                 attn->ctx->kernels->matmul(b.rows, d->value_dim, b.cols, b.p, b.stride, 1,
                                            atvi_at(&c->v, s.b, s.k_at + b.j0, g), ATVI_PANEL, c->v.pos,
-                                           atvi_at(&c->out, s.b, s.q_at + i0, h), c->out.pos, NULL, 0, atvi_chunk(b.cols),
-                                           NULL, 0);
+                                           atvi_at(&c->out, s.b, s.q_at + i0, h), c->out.pos, NULL, 0,
+                                           atvi_attn_chunk(b.cols), NULL, 0);
             if (c->probs.p) {
                 int64_t i;
                 for (i = 0; i < b.rows; i++)
@@ -3728,17 +3732,18 @@ static void atvi_attn_backward_item(void *arg, int64_t item, int lane) {
             vj = b.vp + b.j0 * d->value_dim;
             atvi_attn_rows(c, &s, &b, h, 1);
             k->matmul(b.cols, d->value_dim, b.rows, b.p, 1, b.stride, dout, ATVI_PANEL, c->dout.pos,
-                      atvi_at(&c->dv, s.b, s.k_at + b.j0, g), c->dv.pos, NULL, 1, atvi_chunk(b.rows), NULL, 0);
+                      atvi_at(&c->dv, s.b, s.k_at + b.j0, g), c->dv.pos, NULL, 1, atvi_attn_chunk(b.rows), NULL, 0);
             k->matmul(b.rows, b.cols, d->value_dim, dout, c->dout.pos, 1, vj, (int64_t)ATVI_PANEL * d->value_dim, ATVI_PANEL,
-                      b.dp, b.stride, NULL, 0, atvi_chunk(d->value_dim), NULL, 0);
+                      b.dp, b.stride, NULL, 0, atvi_attn_chunk(d->value_dim), NULL, 0);
             for (i = 0; i < b.rows; i++) {
                 atv_real delta = k->dot(d->value_dim, dout + i * c->dout.pos, atvi_at(&c->out, s.b, s.q_at + i0 + i, h));
                 k->softmax_back(b.cols, b.p + i * b.stride, b.dp + i * b.stride, (atv_real)d->scale, delta);
             }
             k->matmul(b.rows, d->head_dim, b.cols, b.dp, b.stride, 1, kj, ATVI_PANEL, c->k.pos,
-                      atvi_at(&c->dq, s.b, s.q_at + i0, h), c->dq.pos, NULL, 1, atvi_chunk(b.cols), NULL, 0);
+                      atvi_at(&c->dq, s.b, s.q_at + i0, h), c->dq.pos, NULL, 1, atvi_attn_chunk(b.cols), NULL, 0);
             k->matmul(b.cols, d->head_dim, b.rows, b.dp, 1, b.stride, atvi_at(&c->q, s.b, s.q_at + i0, h), ATVI_PANEL,
-                      c->q.pos, atvi_at(&c->dk, s.b, s.k_at + b.j0, g), c->dk.pos, NULL, 1, atvi_chunk(b.rows), NULL, 0);
+                      c->q.pos, atvi_at(&c->dk, s.b, s.k_at + b.j0, g), c->dk.pos, NULL, 1, atvi_attn_chunk(b.rows),
+                      NULL, 0);
         }
     }
 }
@@ -4092,9 +4097,9 @@ static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, cons
         for (n = g; j->k && to == slots && n <= g + two; n++)
             atvi_kv_put(kv, seq, n, length - 1, atvi_at(j->k, 0, row, n), atvi_at(j->v, 0, row, n));
         if (two) k->matmul_pair(heads, to - from, q_k, q, q_k, 1, heads * q_k, keys + from * q_k, ATVI_PANEL * q_k,
-                                ATVI_PANEL, kv->room * q_k, p + from, stride, heads * stride, atvi_chunk(q_k));
+                                ATVI_PANEL, kv->room * q_k, p + from, stride, heads * stride, atvi_attn_chunk(q_k));
         else k->matmul(heads, to - from, q_k, q, q_k, 1, keys + from * q_k, ATVI_PANEL * q_k, ATVI_PANEL, p + from, stride,
-                       NULL, 0, atvi_chunk(q_k), values + from * o_k * 2 / 3, (to - from) * o_k * 2 / 3);
+                       NULL, 0, atvi_attn_chunk(q_k), values + from * o_k * 2 / 3, (to - from) * o_k * 2 / 3);
     }
     for (n = 0; n < all; n++) {
         atv_real *x = p + n * stride;
@@ -4107,8 +4112,8 @@ static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, cons
                               : n * asked < slots * o_k / 3 ? values + slots * o_k * 2 / 3 + n * asked : NULL);
     }
     if (two) k->matmul_pair(heads, o_k, slots, p, stride, 1, heads * stride, values, ATVI_PANEL, o_k, kv->room * o_k,
-                            out, o_k, heads * o_k, atvi_chunk(slots));
-    else k->matmul(heads, o_k, slots, p, stride, 1, values, ATVI_PANEL, o_k, out, o_k, NULL, 0, atvi_chunk(slots), next,
+                            out, o_k, heads * o_k, atvi_attn_chunk(slots));
+    else k->matmul(heads, o_k, slots, p, stride, 1, values, ATVI_PANEL, o_k, out, o_k, NULL, 0, atvi_attn_chunk(slots), next,
                    next_n);
     for (n = 0; n < all; n++) memcpy(atvi_at(&j->out, 0, row, head[n]), out + n * o_k, (size_t)o_k * sizeof *out);
 }
