@@ -3371,12 +3371,12 @@ static void atvi_product_item(void *arg, int64_t item, int lane) {
    as 16 more columns or rows to multiply. */
 static void atvi_product_split(atvi_product_job *j, int64_t lanes) {
     const int64_t fewest = atvi_blocks(j->M, ATVI_TALLEST * ATVI_STEP / ATVI_SHORT);
-    int64_t blocks, parts, time, best = INT64_MAX;
+    int64_t blocks, parts, takes, best = INT64_MAX;
     for (blocks = fewest; blocks < fewest + lanes; blocks++) {
         parts = ATVI_MIN(atvi_blocks(lanes, blocks), atvi_blocks(j->N, ATVI_PANEL));
-        time = atvi_blocks(blocks * parts, lanes) * (atvi_blocks(j->M, blocks) + 16) * (atvi_blocks(j->N, parts) + 16);
-        if (time >= best) continue;
-        best = time;
+        takes = atvi_blocks(blocks * parts, lanes) * (atvi_blocks(j->M, blocks) + 16) * (atvi_blocks(j->N, parts) + 16);
+        if (takes >= best) continue;
+        best = takes;
         j->blocks = blocks;
         j->parts = parts;
     }
