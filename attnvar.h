@@ -3367,10 +3367,10 @@ static void atvi_product_item(void *arg, int64_t item, int lane) {
     }
 }
 
-/* Blocks of rows and parts of columns, if each lane copies B: what ends soonest if a row or a column takes as long to copy
-   as 16 more columns or rows to multiply. */
-static void atvi_product_split(atvi_product_job *j, int64_t lanes) {
-    const int64_t fewest = atvi_blocks(j->M, ATVI_TALLEST * ATVI_STEP / ATVI_SHORT);
+/* Blocks of rows, as tall as a step leaves room for, and parts of columns, for tiles that want strips: what ends soonest if
+   a row or a column takes as long to copy as 16 more columns or rows to multiply. */
+static void atvi_product_split(atvi_product_job *j, int64_t lanes, int64_t longest) {
+    const int64_t fewest = atvi_blocks(j->M, ATVI_TALLEST * ATVI_STEP / longest);
     int64_t blocks, parts, takes, best = INT64_MAX;
     for (blocks = fewest; blocks < fewest + lanes; blocks++) {
         parts = ATVI_MIN(atvi_blocks(lanes, blocks), atvi_blocks(j->N, ATVI_PANEL));
@@ -3388,19 +3388,16 @@ static void atvi_product(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const at
     const int64_t lanes = (int64_t)atvi_lanes(ctx), enough = atvi_enough(ctx);
     const int strips = ctx->kernels->copies_a;
     const int copies = M > ATVI_MOST || (!strips && (N % 512 == 0 || ctx->kernels->width < ATVI_COLS));
-    int64_t n, k;
+    int64_t n, k, longest;
     atvi_product_job j;
     j.M = M; j.N = N; j.K = K;
     j.A = A; j.a_m = a_m; j.a_k = a_k; j.B = B; j.b_panel = ATVI_PANEL; j.b_k = N;
     j.C = C; j.c_m = N; j.add = add; j.chunk = atvi_chunk(K); j.k = ctx->kernels;
     j.a = scratch; j.a_size = atvi_copy_a(ctx, ATVI_TALLEST); j.b = scratch + j.a_size * lanes;
     j.own_b = strips && !copies;
-    j.step = atvi_step(K, j.own_b ? ATVI_SHORT : ATVI_STEP);
-    if (j.own_b) atvi_product_split(&j, lanes);
-    else if (strips) {
-        j.blocks = atvi_row_blocks(ctx, M, ATVI_TALLEST, lanes, ATVI_TALL);
-        j.parts = atvi_blocks(lanes, j.blocks);
-    } else {
+    j.step = atvi_step(K, longest = j.own_b ? ATVI_SHORT : ATVI_STEP);
+    if (strips) atvi_product_split(&j, lanes, longest);
+    else {
         j.blocks = atvi_row_blocks(ctx, M, ATVI_TALL, copies ? 0 : enough, ATVI_TALL / 2);
         j.parts = j.blocks < enough ? atvi_blocks(N, 4 * ATVI_COLS) : 1;
     }
