@@ -1827,8 +1827,8 @@ ATVI_INLINE void ATVI_FN(step)(const int rows, const int vecs, const int part, c
    sums, added up, round less than one long one. With part the last vector has only `last` elements; `ahead` cache lines
    from `next` on are asked for in each turn of the loop.
    With form ATVI_ANYHOW A and B lie as *t says, and a turn is a step of K. With the others B is panels and A rows
-   (ATVI_IN_ROWS, K and chunk multiples of VSTEPS) or a strip, a step's elements side by side (ATVI_IN_STRIPS), and a turn
-   is VSTEPS steps: little is left in it but the sums and what they load. That counts most where the core's other
+   (ATVI_IN_ROWS, K and chunk multiples of VSTEPS) or a strip or columns, a step's elements side by side (ATVI_IN_STRIPS), and
+   a turn is VSTEPS steps: little is left in it but the sums and what they load. That counts most where the core's other
    hyperthread is busy, and half as many operations start in a cycle.
    rows to form are constants in each of the functions below, which are not inlined: alone, they have registers enough. */
 #define ATVI_ANYHOW 0
@@ -1840,7 +1840,7 @@ ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, c
     const atv_real *B = t->B, *bias = t->bias;
     const char *next = t->next;
     const int64_t a_m = form == ATVI_IN_STRIPS ? 1 : t->a_m;
-    const int64_t a_k = form == ATVI_IN_STRIPS ? rows : form == ATVI_IN_ROWS ? 1 : t->a_k;
+    const int64_t a_k = form == ATVI_IN_ROWS ? 1 : t->a_k;
     const int64_t b_panel = t->b_panel, b_k = form == ATVI_ANYHOW ? t->b_k : ATVI_PANEL;
     const int64_t last = t->last, next_step = t->next_step;
     int64_t left = t->K;
@@ -2017,12 +2017,14 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
                             int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add,
                             int64_t chunk, const atv_real *next, int64_t next_n) {
     const int64_t width = VN * VCOLS;
+    const int strips = a_m == 0 || (a_m == 1 && a_k != 1);
     const char *soon = (const char *)next;
     int64_t n = 0, next_lines = M > 2 ? next_n / ATVI_LINE : 0, asked = 0;
     atvi_tile t;
     t.K = K; t.chunk = chunk; t.A = A; t.a_m = a_m; t.a_k = a_k; t.B = B; t.b_k = b_k; t.C = C; t.c_m = c_m;
     t.next_step = 64; t.bias = bias; t.add = add; t.b_panel = b_panel;
     (void)asked;
+    (void)strips;
 #if VTALL == 16
     /* Few rows and long sums: in one tile a vector wide B is read once, in the order in which it lies in memory; it is asked
        for 32 lines ahead. (Rows a multiple of 2 KB apart would push each other out of the nearest cache.) */
@@ -2077,17 +2079,17 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
             if (a_m == 0) { t.a_m = 1; t.a_k = rows; }
 #if VSTEPS > 1
             if (left == width && b_k == ATVI_PANEL &&
-                (a_m == 0 ? rows >= 5 : rows >= 3 && a_k == 1 && K % VSTEPS == 0 && chunk % VSTEPS == 0)) {
+                (strips ? rows >= 5 : rows >= 3 && a_k == 1 && K % VSTEPS == 0 && chunk % VSTEPS == 0)) {
                 const int64_t turns = K / VSTEPS;
-                int many = lines <= 0 ? 0 : 1 + (lines > turns * count) + (lines > 2 * turns * count);
-                if (a_m == 0) many = ATVI_MIN(many, 1);
+                int many = lines <= 0 ? 0 : 1 + (lines > (2 * count - 1) * turns) + (lines > (3 * count - 1) * turns);
+                if (strips) many = ATVI_MIN(many, 1);
                 if (next_n < 0) {
                     many = n + width >= N && asked < N / ATVI_LINE * VSTEPS;
                     t.next = (const char *)(next + asked / VSTEPS * ATVI_LINE - asked % VSTEPS * turns * next_n);
                     t.next_step = -next_n * (int64_t)sizeof *next;
                     asked += many;
                 }
-                (a_m == 0 ? ATVI_FN(tiles_in_strips)[many][rows - 5] : ATVI_FN(tiles_in_rows)[many][rows - 3])(&t);
+                (strips ? ATVI_FN(tiles_in_strips)[many][rows - 5] : ATVI_FN(tiles_in_rows)[many][rows - 3])(&t);
                 t.next += (turns << many) / 2 * 64;
                 lines -= (turns << many) / 2;
             } else
@@ -3432,10 +3434,13 @@ static void atvi_linear_back(atv_ctx *ctx, int64_t n, int64_t N, int64_t K, cons
 }
 /* ==== >>attn-forward ============================================================================================== */
 
-#define ATVI_QUERIES 64                                 /* query rows whose scores are held at once */
+/* Query rows whose scores are held at once: of more, more are hidden where a block meets its own keys, and sums over fewer
+   are short. The backward holds those of ATVI_KEYS keys, which the nearer caches keep. */
+#define ATVI_QUERIES 48
+#define ATVI_KEYS 192
 
 /* Where attention's sums are cut: not before a block of queries ends, as its tiles are short already. */
-static int64_t atvi_attn_chunk(int64_t K) { return K <= 256 ? ATVI_QUERIES : atvi_chunk(K); }
+static int64_t atvi_attn_chunk(int64_t K) { return K <= 256 ? 64 : atvi_chunk(K); }
 
 struct atv_attn {
     atv_ctx *ctx;
@@ -3497,11 +3502,14 @@ ATVDEF atv_result atv_attn_resolve(atv_ctx *ctx, const atv_attn_desc *desc, atv_
     return ATV_OK;
 }
 
-/* Reals of scratch per lane: packed keys, packed values, scores, their gradient, and two rows for all query heads. */
+/* Reals of scratch per lane: copies of the keys and values, scores, the backward's of a block, with their gradient and copies
+   of the queries and of dout, and two rows for all query heads. */
 static size_t atvi_attn_scratch(const atv_attn_desc *d) {
-    size_t keys = (size_t)ATVI_ROUND(d->max_keys), rows = (size_t)ATVI_MAX(ATVI_QUERIES, d->n_head);
-    size_t n = atvi_size(keys, (size_t)d->head_dim + (size_t)d->value_dim, 0);
-    n = atvi_size(keys, 2 * rows, n);
+    const size_t keys = (size_t)ATVI_ROUND(d->max_keys), rows = (size_t)ATVI_MAX(ATVI_QUERIES, d->n_head);
+    const size_t wide = (size_t)(ATVI_ROUND((int64_t)d->head_dim) + ATVI_ROUND((int64_t)d->value_dim));
+    size_t n = atvi_size(keys, (size_t)d->head_dim + wide, 0);
+    n = atvi_size(keys, rows, n);
+    n = atvi_size(ATVI_QUERIES, 2 * ATVI_KEYS + wide, n);
     return atvi_size((size_t)d->n_head, (size_t)d->head_dim + (size_t)d->value_dim, n);
 }
 
@@ -3609,25 +3617,25 @@ static void atvi_visible(const atv_attn_desc *d, const atvi_attn_seq *s, int64_t
 typedef struct atvi_attn_block {
     int64_t i0, rows;                                       /* queries i0 .. i0 + rows - 1 */
     int64_t j0, cols;                                       /* keys j0 .. j0 + cols - 1, j0 a multiple of 16 */
-    int64_t stride;                                         /* of the scores' rows */
-    atv_real *kp, *vp, *p, *dp;                             /* a lane's scratch: packed K and V, scores, their gradient */
+    int64_t keys, stride;                                   /* room for keys; of the scores' rows */
+    atv_real *k, *v, *k_rows, *v_rows, *p;                  /* a lane's scratch: K and V packed, or in rows; scores */
 } atvi_attn_block;
 
 static atvi_attn_block atvi_attn_block_of(const atvi_attn_call *c, const atvi_attn_seq *s, int64_t i0, int lane) {
     const atv_attn_desc *d = &c->attn->desc;
     atvi_attn_block b;
-    int64_t lo, hi, keys = ATVI_ROUND((int64_t)d->max_keys), most = ATVI_MAX(ATVI_QUERIES, d->n_head);
+    int64_t lo, hi;
     b.i0 = i0;
     b.rows = ATVI_MIN(ATVI_QUERIES, s->q_len - i0);
     atvi_visible(d, s, i0, &lo, &hi);
     b.j0 = lo / ATVI_PANEL * ATVI_PANEL;
     atvi_visible(d, s, i0 + b.rows - 1, &lo, &hi);
     b.cols = ATVI_MAX(0, hi - b.j0);
-    b.stride = keys;
-    b.kp = c->attn->scratch + (size_t)lane * c->attn->scratch_size;
-    b.vp = b.kp + keys * d->head_dim;
-    b.p = b.vp + keys * d->value_dim;
-    b.dp = b.p + keys * most;
+    b.keys = b.stride = ATVI_ROUND((int64_t)d->max_keys);
+    b.k = c->attn->scratch + (size_t)lane * c->attn->scratch_size;
+    b.v = b.v_rows = b.k + b.keys * d->head_dim;            /* forward and backward need one of them each */
+    b.k_rows = b.v + b.keys * ATVI_ROUND((int64_t)d->value_dim);
+    b.p = b.k_rows + b.keys * ATVI_ROUND((int64_t)d->head_dim);
     return b;
 }
 
@@ -3638,18 +3646,18 @@ static void atvi_attn_rows(const atvi_attn_call *c, const atvi_attn_seq *s, cons
     const atvi_kernels *k = c->attn->ctx->kernels;
     int64_t i, lo, hi;
     k->matmul(b->rows, b->cols, d->head_dim, atvi_at(&c->q, s->b, s->q_at + b->i0, h), c->q.pos, 1,
-              b->kp + b->j0 * d->head_dim, (int64_t)ATVI_PANEL * d->head_dim, ATVI_PANEL, b->p, b->stride, NULL, 0,
+              b->k + b->j0 * d->head_dim, (int64_t)ATVI_PANEL * d->head_dim, ATVI_PANEL, b->p, b->stride, NULL, 0,
               atvi_attn_chunk(d->head_dim), NULL, 0);
     for (i = 0; i < b->rows; i++) {
         atv_real *p = b->p + i * b->stride, lse = -(atv_real)HUGE_VAL;
         atvi_visible(d, s, b->i0 + i, &lo, &hi);
-        lo -= b->j0;
-        hi = ATVI_MAX(lo, hi - b->j0);
+        lo = ATVI_MAX(0, ATVI_MIN(b->cols, lo - b->j0));
+        hi = ATVI_MAX(lo, ATVI_MIN(b->cols, hi - b->j0));
         if (known) k->exp_shift(hi - lo, p + lo, (atv_real)d->scale, *atvi_at(&c->lse, s->b, s->q_at + b->i0 + i, h));
         else if (hi > lo) lse = (atv_real)k->softmax(hi - lo, p + lo, (atv_real)d->scale, NULL);
         if (!known && c->lse.p) *atvi_at(&c->lse, s->b, s->q_at + b->i0 + i, h) = lse;
-        memset(p, 0, (size_t)ATVI_MIN(lo, b->cols) * sizeof *p);
-        if (b->cols > hi) memset(p + hi, 0, (size_t)(b->cols - hi) * sizeof *p);
+        memset(p, 0, (size_t)lo * sizeof *p);
+        memset(p + hi, 0, (size_t)(b->cols - hi) * sizeof *p);
     }
 }
 
@@ -3658,26 +3666,29 @@ static void atvi_attn_forward_item(void *arg, int64_t item, int lane) {
     const atvi_attn_call *c = (const atvi_attn_call *)arg;
     const atv_attn *attn = c->attn;
     const atv_attn_desc *d = &attn->desc;
+    const atvi_kernels *k = attn->ctx->kernels;
     int g = (int)(item / c->items % d->n_kv_head), n;
     atvi_attn_seq s = atvi_attn_seq_of(c, (int)(item / c->items / d->n_kv_head));
     int64_t i0 = item % c->items * c->blocks * ATVI_QUERIES;
-    int64_t end = ATVI_MIN(s.q_len, i0 + (int64_t)c->blocks * ATVI_QUERIES);
+    int64_t end = ATVI_MIN(s.q_len, i0 + (int64_t)c->blocks * ATVI_QUERIES), hi;
     atvi_attn_block b, last;
     if (i0 >= end || attn->first[g] == attn->first[g + 1]) return;
     b = atvi_attn_block_of(c, &s, i0, lane);
     last = atvi_attn_block_of(c, &s, (end - 1) / ATVI_QUERIES * ATVI_QUERIES, lane);
-    atvi_pack_panels(b.j0 / ATVI_PANEL, atvi_blocks(last.j0 + last.cols, ATVI_PANEL), s.k_len, d->head_dim,
-                     atvi_at(&c->k, s.b, s.k_at, g), c->k.pos, b.kp);
+    hi = last.j0 + last.cols;
+    atvi_pack_panels(b.j0 / ATVI_PANEL, atvi_blocks(hi, ATVI_PANEL), s.k_len, d->head_dim,
+                     atvi_at(&c->k, s.b, s.k_at, g), c->k.pos, b.k);
+    if (c->out.p) k->panels(hi - b.j0, d->value_dim, atvi_at(&c->v, s.b, s.k_at + b.j0, g), c->v.pos,
+                            b.v_rows + b.j0 * ATVI_PANEL, ATVI_PANEL * b.keys);
     for (; i0 < end; i0 += ATVI_QUERIES) {
         b = atvi_attn_block_of(c, &s, i0, lane);
         for (n = attn->first[g]; n < attn->first[g + 1]; n++) {
             int h = attn->heads[n];
             atvi_attn_rows(c, &s, &b, h, 0);
             if (c->out.p)
-                attn->ctx->kernels->matmul(b.rows, d->value_dim, b.cols, b.p, b.stride, 1,
-                                           atvi_at(&c->v, s.b, s.k_at + b.j0, g), ATVI_PANEL, c->v.pos,
-                                           atvi_at(&c->out, s.b, s.q_at + i0, h), c->out.pos, NULL, 0,
-                                           atvi_attn_chunk(b.cols), NULL, 0);
+                k->matmul(b.rows, d->value_dim, b.cols, b.p, b.stride, 1, b.v_rows + b.j0 * ATVI_PANEL, ATVI_PANEL * b.keys,
+                          ATVI_PANEL, atvi_at(&c->out, s.b, s.q_at + i0, h), c->out.pos, NULL, 0, atvi_attn_chunk(b.cols),
+                          NULL, 0);
             if (c->probs.p) {
                 int64_t i;
                 for (i = 0; i < b.rows; i++)
@@ -3710,37 +3721,45 @@ static void atvi_attn_backward_item(void *arg, int64_t item, int lane) {
     const atv_attn_desc *d = &attn->desc;
     const atvi_kernels *k = attn->ctx->kernels;
     int g = (int)(item % d->n_kv_head), n;
-    int64_t i0, i, panels;
+    int64_t i0, i, panels, end;
     atvi_attn_seq s = atvi_attn_seq_of(c, (int)(item / d->n_kv_head));
     atvi_attn_block b;
     if (s.q_len == 0 || s.k_len == 0 || attn->first[g] == attn->first[g + 1]) return;
     panels = atvi_blocks(s.k_len, ATVI_PANEL);
     b = atvi_attn_block_of(c, &s, 0, lane);
-    atvi_pack_panels(0, panels, s.k_len, d->head_dim, atvi_at(&c->k, s.b, s.k_at, g), c->k.pos, b.kp);
-    atvi_pack_panels(0, panels, s.k_len, d->value_dim, atvi_at(&c->v, s.b, s.k_at, g), c->v.pos, b.vp);
+    atvi_pack_panels(0, panels, s.k_len, d->head_dim, atvi_at(&c->k, s.b, s.k_at, g), c->k.pos, b.k);
+    atvi_pack_panels(0, panels, s.k_len, d->value_dim, atvi_at(&c->v, s.b, s.k_at, g), c->v.pos, b.v);
+    k->panels(s.k_len, d->head_dim, atvi_at(&c->k, s.b, s.k_at, g), c->k.pos, b.k_rows, ATVI_PANEL * b.keys);
     for (n = attn->first[g]; n < attn->first[g + 1]; n++) {
         int h = attn->heads[n];
         for (i0 = 0; i0 < s.q_len; i0 += ATVI_QUERIES) {
-            atv_real *dout, *kj, *vj;
+            const atv_real *q = atvi_at(&c->q, s.b, s.q_at + i0, h), *dout = atvi_at(&c->dout, s.b, s.q_at + i0, h);
+            atv_real delta[ATVI_QUERIES], *dp, *q_rows, *dout_rows;
             b = atvi_attn_block_of(c, &s, i0, lane);
-            if (b.cols == 0) continue;
-            dout = atvi_at(&c->dout, s.b, s.q_at + i0, h);
-            kj = atvi_at(&c->k, s.b, s.k_at + b.j0, g);
-            vj = b.vp + b.j0 * d->value_dim;
-            atvi_attn_rows(c, &s, &b, h, 1);
-            k->matmul(b.cols, d->value_dim, b.rows, b.p, 1, b.stride, dout, ATVI_PANEL, c->dout.pos,
-                      atvi_at(&c->dv, s.b, s.k_at + b.j0, g), c->dv.pos, NULL, 1, atvi_attn_chunk(b.rows), NULL, 0);
-            k->matmul(b.rows, b.cols, d->value_dim, dout, c->dout.pos, 1, vj, (int64_t)ATVI_PANEL * d->value_dim, ATVI_PANEL,
-                      b.dp, b.stride, NULL, 0, atvi_attn_chunk(d->value_dim), NULL, 0);
-            for (i = 0; i < b.rows; i++) {
-                atv_real delta = k->dot(d->value_dim, dout + i * c->dout.pos, atvi_at(&c->out, s.b, s.q_at + i0 + i, h));
-                k->softmax_back(b.cols, b.p + i * b.stride, b.dp + i * b.stride, (atv_real)d->scale, delta);
+            b.stride = ATVI_KEYS;
+            dp = b.p + ATVI_QUERIES * ATVI_KEYS;
+            q_rows = dp + ATVI_QUERIES * ATVI_KEYS;
+            dout_rows = q_rows + ATVI_QUERIES * ATVI_ROUND((int64_t)d->head_dim);
+            k->panels(b.rows, d->head_dim, q, c->q.pos, q_rows, ATVI_PANEL * b.rows);
+            k->panels(b.rows, d->value_dim, dout, c->dout.pos, dout_rows, ATVI_PANEL * b.rows);
+            for (i = 0; i < b.rows; i++)
+                delta[i] = k->dot(d->value_dim, dout + i * c->dout.pos, atvi_at(&c->out, s.b, s.q_at + i0 + i, h));
+            for (end = b.j0 + b.cols; b.j0 < end; b.j0 += ATVI_KEYS) {
+                b.cols = ATVI_MIN(ATVI_KEYS, end - b.j0);
+                atvi_attn_rows(c, &s, &b, h, 1);
+                k->matmul(b.cols, d->value_dim, b.rows, b.p, 1, b.stride, dout_rows, ATVI_PANEL * b.rows, ATVI_PANEL,
+                          atvi_at(&c->dv, s.b, s.k_at + b.j0, g), c->dv.pos, NULL, 1, atvi_attn_chunk(b.rows), NULL, 0);
+                k->matmul(b.rows, b.cols, d->value_dim, dout, c->dout.pos, 1, b.v + b.j0 * d->value_dim,
+                          (int64_t)ATVI_PANEL * d->value_dim, ATVI_PANEL, dp, b.stride, NULL, 0,
+                          atvi_attn_chunk(d->value_dim), NULL, 0);
+                for (i = 0; i < b.rows; i++)
+                    k->softmax_back(b.cols, b.p + i * b.stride, dp + i * b.stride, (atv_real)d->scale, delta[i]);
+                k->matmul(b.rows, d->head_dim, b.cols, dp, b.stride, 1, b.k_rows + b.j0 * ATVI_PANEL, ATVI_PANEL * b.keys,
+                          ATVI_PANEL, atvi_at(&c->dq, s.b, s.q_at + i0, h), c->dq.pos, NULL, 1, atvi_attn_chunk(b.cols),
+                          NULL, 0);
+                k->matmul(b.cols, d->head_dim, b.rows, dp, 1, b.stride, q_rows, ATVI_PANEL * b.rows, ATVI_PANEL,
+                          atvi_at(&c->dk, s.b, s.k_at + b.j0, g), c->dk.pos, NULL, 1, atvi_attn_chunk(b.rows), NULL, 0);
             }
-            k->matmul(b.rows, d->head_dim, b.cols, b.dp, b.stride, 1, kj, ATVI_PANEL, c->k.pos,
-                      atvi_at(&c->dq, s.b, s.q_at + i0, h), c->dq.pos, NULL, 1, atvi_attn_chunk(b.cols), NULL, 0);
-            k->matmul(b.cols, d->head_dim, b.rows, b.dp, 1, b.stride, atvi_at(&c->q, s.b, s.q_at + i0, h), ATVI_PANEL,
-                      c->q.pos, atvi_at(&c->dk, s.b, s.k_at + b.j0, g), c->dk.pos, NULL, 1, atvi_attn_chunk(b.rows),
-                      NULL, 0);
         }
     }
 }
