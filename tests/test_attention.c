@@ -322,10 +322,10 @@ static limits fp32_limits(const test_attn *c) {
 static void test_random_problems(atv_isa isa) {
     atv_rng rng = { 42 };
     int i;
-    for (i = 0; i < 60; i++) {
+    for (i = 0; i < 70; i++) {
         test_attn c;
         limits limit;
-        test_attn_random(&c, &rng, i < 30 ? 9 : i < 50 ? 40 : 150);
+        test_attn_random(&c, &rng, i < 30 ? 9 : i < 50 ? 40 : i < 60 ? 150 : 450);
         limit = fp32_limits(&c);
         check_everywhere(isa, test_path("random %d", i), &c, &limit);
         test_attn_free(&c);
