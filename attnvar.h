@@ -1827,20 +1827,21 @@ ATVI_INLINE void ATVI_FN(step)(const int rows, const int vecs, const int part, c
    sums, added up, round less than one long one. With part the last vector has only `last` elements; `ahead` cache lines
    from `next` on are asked for in each turn of the loop.
    With form ATVI_ANYHOW A and B lie as *t says, and a turn is a step of K. With the others B is panels and A rows
-   (ATVI_IN_ROWS, K and chunk multiples of VSTEPS) or a strip or columns, a step's elements side by side (ATVI_IN_STRIPS), and
-   a turn is VSTEPS steps: little is left in it but the sums and what they load. That counts most where the core's other
+   (ATVI_IN_ROWS, K and chunk multiples of VSTEPS), or a step's elements side by side, one step's after the other's
+   (ATVI_IN_STRIPS) or apart (ATVI_IN_COLUMNS), and a turn is VSTEPS steps: little is left in it but the sums and what they load. That counts most where the core's other
    hyperthread is busy, and half as many operations start in a cycle.
    rows to form are constants in each of the functions below, which are not inlined: alone, they have registers enough. */
 #define ATVI_ANYHOW 0
 #define ATVI_IN_ROWS 1
 #define ATVI_IN_STRIPS 2
+#define ATVI_IN_COLUMNS 3
 ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, const int ahead, const int form,
                                const atvi_tile *t) {
     const atv_real *a[(VTALL + 2) / 3], *at[(VTALL + 2) / 3];           /* three rows a pointer keep addresses short */
     const atv_real *B = t->B, *bias = t->bias;
     const char *next = t->next;
-    const int64_t a_m = form == ATVI_IN_STRIPS ? 1 : t->a_m;
-    const int64_t a_k = form == ATVI_IN_ROWS ? 1 : t->a_k;
+    const int64_t a_m = form == ATVI_IN_STRIPS || form == ATVI_IN_COLUMNS ? 1 : t->a_m;
+    const int64_t a_k = form == ATVI_IN_STRIPS ? rows : form == ATVI_IN_ROWS ? 1 : t->a_k;
     const int64_t b_panel = t->b_panel, b_k = form == ATVI_ANYHOW ? t->b_k : ATVI_PANEL;
     const int64_t last = t->last, next_step = t->next_step;
     int64_t left = t->K;
@@ -1987,6 +1988,8 @@ ATVI_TILE(5, 2, 0, 0, 2) ATVI_TILE(6, 2, 0, 0, 2) ATVI_TILE(5, 2, 0, 1, 2) ATVI_
 static const atvi_tile_fn ATVI_FN(tiles_in_strips)[2][2] = {
     {ATVI_FN(tile_5_2002), ATVI_FN(tile_6_2002)}, {ATVI_FN(tile_5_2012), ATVI_FN(tile_6_2012)}
 };
+ATVI_TILE(5, 2, 0, 0, 3) ATVI_TILE(6, 2, 0, 0, 3)
+static const atvi_tile_fn ATVI_FN(tiles_in_columns)[2] = {ATVI_FN(tile_5_2003), ATVI_FN(tile_6_2003)};  /* [rows - 5] */
 #endif
 #if VTALL == 16
 ATVI_TILE(7, 1, 0, 1, 0) ATVI_TILE(8, 1, 0, 1, 0) ATVI_TILE(9, 1, 0, 1, 0) ATVI_TILE(10, 1, 0, 1, 0)
@@ -2017,14 +2020,12 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
                             int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add,
                             int64_t chunk, const atv_real *next, int64_t next_n) {
     const int64_t width = VN * VCOLS;
-    const int strips = a_m == 0 || (a_m == 1 && a_k != 1);
     const char *soon = (const char *)next;
     int64_t n = 0, next_lines = M > 2 ? next_n / ATVI_LINE : 0, asked = 0;
     atvi_tile t;
     t.K = K; t.chunk = chunk; t.A = A; t.a_m = a_m; t.a_k = a_k; t.B = B; t.b_k = b_k; t.C = C; t.c_m = c_m;
     t.next_step = 64; t.bias = bias; t.add = add; t.b_panel = b_panel;
     (void)asked;
-    (void)strips;
 #if VTALL == 16
     /* Few rows and long sums: in one tile a vector wide B is read once, in the order in which it lies in memory; it is asked
        for 32 lines ahead. (Rows a multiple of 2 KB apart would push each other out of the nearest cache.) */
@@ -2079,20 +2080,21 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
             if (a_m == 0) { t.a_m = 1; t.a_k = rows; }
 #if VSTEPS > 1
             if (left == width && b_k == ATVI_PANEL &&
-                (strips ? rows >= 5 : rows >= 3 && a_k == 1 && K % VSTEPS == 0 && chunk % VSTEPS == 0)) {
+                (a_m == 0 ? rows >= 5 : rows >= 3 && a_k == 1 && K % VSTEPS == 0 && chunk % VSTEPS == 0)) {
                 const int64_t turns = K / VSTEPS;
                 int many = lines <= 0 ? 0 : 1 + (lines > (2 * count - 1) * turns) + (lines > (3 * count - 1) * turns);
-                if (strips) many = ATVI_MIN(many, 1);
+                if (a_m == 0) many = ATVI_MIN(many, 1);
                 if (next_n < 0) {
                     many = n + width >= N && asked < N / ATVI_LINE * VSTEPS;
                     t.next = (const char *)(next + asked / VSTEPS * ATVI_LINE - asked % VSTEPS * turns * next_n);
                     t.next_step = -next_n * (int64_t)sizeof *next;
                     asked += many;
                 }
-                (strips ? ATVI_FN(tiles_in_strips)[many][rows - 5] : ATVI_FN(tiles_in_rows)[many][rows - 3])(&t);
+                (a_m == 0 ? ATVI_FN(tiles_in_strips)[many][rows - 5] : ATVI_FN(tiles_in_rows)[many][rows - 3])(&t);
                 t.next += (turns << many) / 2 * 64;
                 lines -= (turns << many) / 2;
-            } else
+            } else if (left == width && b_k == ATVI_PANEL && a_m == 1 && rows >= 5) ATVI_FN(tiles_in_columns)[rows - 5](&t);
+            else
 #endif
             if (lines > 0) {
                 const int many = t.next_step < 64 ? 0 : (lines > K * count) + (lines > 2 * K * count);
