@@ -1828,8 +1828,8 @@ ATVI_INLINE void ATVI_FN(step)(const int rows, const int vecs, const int part, c
    from `next` on are asked for in each turn of the loop.
    With form ATVI_ANYHOW A and B lie as *t says, and a turn is a step of K. With the others B is panels and A rows
    (ATVI_IN_ROWS, K and chunk multiples of VSTEPS), or a step's elements side by side, one step's after the other's
-   (ATVI_IN_STRIPS) or apart (ATVI_IN_COLUMNS), and a turn is VSTEPS steps: little is left in it but the sums and what they load. That counts most where the core's other
-   hyperthread is busy, and half as many operations start in a cycle.
+   (ATVI_IN_STRIPS) or apart (ATVI_IN_COLUMNS), and a turn is VSTEPS steps: little is left in it but the sums and what they
+   load. That counts most where the core's other hyperthread is busy, and half as many operations start in a cycle.
    rows to form are constants in each of the functions below, which are not inlined: alone, they have registers enough. */
 #define ATVI_ANYHOW 0
 #define ATVI_IN_ROWS 1
@@ -3504,8 +3504,8 @@ ATVDEF atv_result atv_attn_resolve(atv_ctx *ctx, const atv_attn_desc *desc, atv_
     return ATV_OK;
 }
 
-/* Reals of scratch per lane: copies of the keys and values, scores, the backward's of a block, with their gradient and copies
-   of the queries and of dout, and two rows for all query heads. */
+/* Reals of scratch per lane: copies of keys and values, scores, a block's in the backward with their gradient and copies of
+   its queries and dout, and two rows for all query heads. */
 static size_t atvi_attn_scratch(const atv_attn_desc *d) {
     const size_t keys = (size_t)ATVI_ROUND(d->max_keys), rows = (size_t)ATVI_MAX(ATVI_QUERIES, d->n_head);
     const size_t wide = (size_t)(ATVI_ROUND((int64_t)d->head_dim) + ATVI_ROUND((int64_t)d->value_dim));
