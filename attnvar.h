@@ -2015,7 +2015,8 @@ static const atvi_tile_fn ATVI_FN(tiles_tall)[10] = {
    work, and the last for `next`, unless it is NULL: panels' lines as evenly as whole lines a turn allow, or all in few
    steps (over columns none); of plain rows a line each, the next tile for the next line. With next_n > 0 whole tiles of
    three rows and more ask instead for `next` and what follows it, next_n reals in even steps: what is asked for too fast is
-   not brought. With next_n < 0 the last columns' tiles over strips ask for K plain rows of N from `next` on, -next_n apart. */
+   not brought. With next_n < 0 the last columns' tiles over strips ask for K plain rows of N from `next` on, -next_n
+   apart. */
 static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
                             int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add,
                             int64_t chunk, const atv_real *next, int64_t next_n) {
