@@ -1585,7 +1585,7 @@ typedef void (*atvi_tile_fn)(const atvi_tile *t);
 #  define VN             1
 #  define VROWS          4                                  /* rows of a matrix tile, */
 #  define VCOLS          4                                  /* and its vectors a row; */
-#  define VTALL          VROWS                              /* rows of one that is a single vector wide */
+#  define VTALL          VROWS                              /* rows of one that is less wide */
 #  define VWIDE          VCOLS                              /* vectors of one that is a single row high, */
 #  define VPAIR          0                                  /* and of each of two at once; 0: one after the other */
 #  define VSTEPS         1                                  /* steps of K that a tile's loop takes at once where it can */
@@ -1689,7 +1689,7 @@ ATVI_INLINE float atvi_top_avx2(__m256 v) {
 #  define VN             16
 #  define VROWS          6
 #  define VCOLS          4
-#  define VTALL          16
+#  define VTALL          8
 #  define VWIDE          VCOLS
 #  define VPAIR          VCOLS
 #  define VSTEPS         1
@@ -1991,14 +1991,11 @@ static const atvi_tile_fn ATVI_FN(tiles_in_strips)[2][2] = {
 ATVI_TILE(5, 2, 0, 0, 3) ATVI_TILE(6, 2, 0, 0, 3)
 static const atvi_tile_fn ATVI_FN(tiles_in_columns)[2] = {ATVI_FN(tile_5_2003), ATVI_FN(tile_6_2003)};  /* [rows - 5] */
 #endif
-#if VTALL == 16
-ATVI_TILE(7, 1, 0, 1, 0) ATVI_TILE(8, 1, 0, 1, 0) ATVI_TILE(9, 1, 0, 1, 0) ATVI_TILE(10, 1, 0, 1, 0)
-ATVI_TILE(11, 1, 0, 1, 0) ATVI_TILE(12, 1, 0, 1, 0) ATVI_TILE(13, 1, 0, 1, 0) ATVI_TILE(14, 1, 0, 1, 0)
-ATVI_TILE(15, 1, 0, 1, 0) ATVI_TILE(16, 1, 0, 1, 0)
-/* [rows - 7] */
-static const atvi_tile_fn ATVI_FN(tiles_tall)[10] = {
-    ATVI_FN(tile_7_1010), ATVI_FN(tile_8_1010), ATVI_FN(tile_9_1010), ATVI_FN(tile_10_1010), ATVI_FN(tile_11_1010),
-    ATVI_FN(tile_12_1010), ATVI_FN(tile_13_1010), ATVI_FN(tile_14_1010), ATVI_FN(tile_15_1010), ATVI_FN(tile_16_1010)
+#if VTALL == 8
+ATVI_TILE(6, 2, 0, 1, 0) ATVI_TILE(7, 2, 0, 1, 0) ATVI_TILE(8, 2, 0, 1, 0) ATVI_TILE(7, 2, 0, 2, 0) ATVI_TILE(8, 2, 0, 2, 0)
+/* [1, 2 lines asked for][rows - 6] */
+static const atvi_tile_fn ATVI_FN(tiles_tall)[2][3] = {
+    {ATVI_FN(tile_6_2010), ATVI_FN(tile_7_2010), ATVI_FN(tile_8_2010)}, {NULL, ATVI_FN(tile_7_2020), ATVI_FN(tile_8_2020)}
 };
 #endif
 #undef ATVI_TILE
@@ -2027,14 +2024,22 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
     t.K = K; t.chunk = chunk; t.A = A; t.a_m = a_m; t.a_k = a_k; t.B = B; t.b_k = b_k; t.C = C; t.c_m = c_m;
     t.next_step = 64; t.bias = bias; t.add = add; t.b_panel = b_panel;
     (void)asked;
-#if VTALL == 16
-    /* Few rows and long sums: in one tile a vector wide B is read once, in the order in which it lies in memory; it is asked
-       for 32 lines ahead. (Rows a multiple of 2 KB apart would push each other out of the nearest cache.) */
-    if (M > VROWS && M <= VTALL && K >= 96 && b_k == ATVI_PANEL && a_m != 0 && (a_k != 1 || a_m % 512 != 0))
-        for (; n + VN <= N; n += VN, t.B += b_panel, t.C += VN) {
+#if VTALL == 8
+    /* 7, 8 and 13 to 16 rows: taller tiles read B less often, and less wide ones ask for all that the next read. */
+    if ((M == 7 || M == 8 || (M >= 13 && M <= 16)) && b_k == ATVI_PANEL && a_m != 0 && next_n == 0)
+        for (; n + 2 * VN <= N; n += 2 * VN) {
+            int64_t m = 0, count = M > VTALL ? 2 : 1;
+            t.B = B + n / ATVI_PANEL * b_panel;
             t.bias = bias ? bias + n : NULL;
-            t.next = (const char *)t.B + 32 * ATVI_LINE * sizeof(atv_real);
-            ATVI_FN(tiles_tall)[M - 7](&t);
+            t.next = (const char *)(n + 2 * VN < N ? t.B + 2 * b_panel : next ? next : B);
+            for (; count > 0; count--) {
+                const int64_t rows = (M - m) / count;
+                t.A = A + m * a_m;
+                t.C = C + m * c_m + n;
+                ATVI_FN(tiles_tall)[M <= VTALL][rows - 6](&t);
+                t.next += K * 64;
+                m += rows;
+            }
         }
 #endif
 #if VWIDE > VCOLS
