@@ -2013,7 +2013,7 @@ static const atvi_tile_fn ATVI_FN(tiles_tall)[2][3] = {
    steps (over columns none); of plain rows a line each, the next tile for the next line. With next_n > 0 whole tiles of
    three rows and more ask instead for `next` and what follows it, next_n reals in even steps: what is asked for too fast is
    not brought. With next_n < 0 the last columns' tiles over strips ask for K plain rows of N from `next` on, -next_n
-   apart. */
+   apart; where a_m is 1 the first columns' tiles ask for A itself, a line of each step before it is reached. */
 static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
                             int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add,
                             int64_t chunk, const atv_real *next, int64_t next_n) {
@@ -2066,6 +2066,7 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
         const atvi_tile_fn *tiles = ATVI_FN(tiles)[left % VN != 0][vecs - 1];
         int64_t m = 0, count, lines = left == width && b_k == ATVI_PANEL ? width * K / ATVI_LINE : 0;
         int64_t row_lines = b_k != ATVI_PANEL && n + 2 * width <= N ? width / ATVI_LINE : 0;
+        const int far = next_n < 0 && a_m == 1 && n == 0 && left == width;
         t.last = left - (vecs - 1) * VN;
         t.B = B + n / ATVI_PANEL * b_panel + n % ATVI_PANEL;
         t.bias = bias ? bias + n : NULL;
@@ -2102,7 +2103,11 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
             } else if (left == width && b_k == ATVI_PANEL && a_m == 1 && rows >= 5) ATVI_FN(tiles_in_columns)[rows - 5](&t);
             else
 #endif
-            if (lines > 0) {
+            if (far && (m == 0 || (m + rows - 1) / ATVI_LINE != (m - 1) / ATVI_LINE)) {
+                t.next = (const char *)(t.A + rows - 1 + ATVI_LINE);
+                t.next_step = a_k * (int64_t)sizeof(atv_real);
+                ATVI_FN(tiles_ahead)[0][rows - 1](&t);
+            } else if (lines > 0) {
                 const int many = t.next_step < 64 ? 0 : (lines > K * count) + (lines > 2 * K * count);
                 ATVI_FN(tiles_ahead)[many][rows - 1](&t);
                 t.next += t.next_step * K << many;
@@ -3147,7 +3152,8 @@ typedef struct atvi_linear_desc {
 #define ATVI_TALL 96                                        /* rows of a block of A */
 #define ATVI_TALLEST 256                                    /* of a block in strips, which each lane's second cache holds */
 #define ATVI_STRIPS_FROM 48                                 /* rows of x for which it pays to copy it into strips */
-#define ATVI_APART (ATVI_TALL + ATVI_PANEL)                 /* reals between its copied columns: an odd number of lines */
+#define ATVI_TALLER 192                                     /* of a block of columns of A */
+#define ATVI_APART (ATVI_TALLER + ATVI_PANEL)               /* reals between its copied columns: an odd number of lines */
 
 /* Items enough for the lanes to end together, though one may be slower. */
 static int64_t atvi_enough(const atv_ctx *ctx) { return 4 * (int64_t)atvi_lanes(ctx); }
@@ -3303,12 +3309,12 @@ static void atvi_colsum_item(void *arg, int64_t item, int lane) {
 
 /* ---- products that read their operands down the columns ---- */
 
-/* C takes K in steps. Where A lies down the columns, or tiles want strips, whoever takes a block of C first copies its part
-   of A: rows a power of two apart push each other out of the caches. B is copied into panels where its rows are such, or
-   tiles are narrow: by all lanes together, a step of many columns that all then wait for, if many blocks share it; else by
-   each lane for itself, as what one lane writes another is slow to read: few columns at a time, the next ones asked for
-   meanwhile, in short steps, which leave them room in the second cache, of tall blocks, which copy them less often.
-   Where it need not be copied blocks read it where it is. */
+/* C takes K in steps. Whoever takes a block of C first copies its part of A where tiles want strips, or where A lies down
+   the columns and tiles are narrow or its rows a power of two apart, so that they push each other out of the caches. B is
+   copied into panels where its rows are such, or tiles are narrow: by all lanes together, a step of many columns that all
+   then wait for, if many blocks share it; else by each lane for itself, as what one lane writes another is slow to read: few
+   columns at a time, the next ones asked for meanwhile, in short steps, which leave them room in the second cache, of tall
+   blocks, which copy them less often. Where it need not be copied blocks read it where it is. */
 #define ATVI_MOST 2048                                      /* columns copied at once; for more rows than that it pays */
 #define ATVI_COPY_B ((ATVI_STEP + 1) * ATVI_MOST)
 #define ATVI_SHORT (ATVI_STEP / 2)                          /* a step of K if each lane copies B */
@@ -3320,7 +3326,7 @@ typedef struct atvi_product_job {
     int64_t a_m, a_k, b_panel, b_k, c_m;
     atv_real *C, *a, *b;                                    /* a: copied by each lane; b: by all, or by each if own_b */
     int64_t a_size;                                         /* of each lane */
-    int add, own_b;
+    int add, own_b, a_stays;                                /* a_stays: its columns are read where they lie */
     int64_t chunk, blocks, parts;                           /* of the rows, of the columns */
     const atvi_kernels *k;
 } atvi_product_job;
@@ -3354,7 +3360,7 @@ static void atvi_product_item(void *arg, int64_t item, int lane) {
             j->k->strips(rows, steps, A, a_m, a_k, a);
             A = a;
             a_m = 0;
-        } else if (a_m == 1) {
+        } else if (a_m == 1 && !j->a_stays) {
             for (i = 0; i < steps; i++) memcpy(a + i * ATVI_APART, A + i * a_k, (size_t)rows * sizeof *a);
             A = a;
             a_k = ATVI_APART;
@@ -3363,16 +3369,17 @@ static void atvi_product_item(void *arg, int64_t item, int lane) {
             const int64_t cols = ATVI_MIN(most, n1 - n);
             const atv_real *B = j->B + n / ATVI_PANEL * j->b_panel + k * j->b_k;
             const atv_real *next = NULL;
-            int64_t b_panel = j->b_panel, b_k = j->b_k;
+            int64_t b_panel = j->b_panel, b_k = j->b_k, next_n = j->a_stays ? -1 : 0;
             if (j->own_b) {
                 next = n + cols < n1 ? B + cols : k + steps < j->K ? B + steps * b_k - (n - n0) : NULL;
+                next_n = next ? -b_k : 0;
                 b_panel = ATVI_PANEL * (steps + 1);
                 j->k->panels(steps, cols, B, b_k, b, b_panel);
                 B = b;
                 b_k = ATVI_PANEL;
             }
             j->k->matmul(rows, cols, steps, A, a_m, a_k, B, b_panel, b_k, j->C + m * j->c_m + n, j->c_m, NULL,
-                         j->add || k > 0, j->chunk, next, next ? -j->b_k : 0);
+                         j->add || k > 0, j->chunk, next, next_n);
         }
     }
 }
@@ -3396,8 +3403,8 @@ static void atvi_product_split(atvi_product_job *j, int64_t lanes, int64_t longe
 static void atvi_product(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k,
                          const atv_real *B, atv_real *C, int add, atv_real *scratch) {
     const int64_t lanes = (int64_t)atvi_lanes(ctx), enough = atvi_enough(ctx);
-    const int strips = ctx->kernels->copies_a;
-    const int copies = M > ATVI_MOST || (!strips && (N % 512 == 0 || ctx->kernels->width < ATVI_COLS));
+    const int strips = ctx->kernels->copies_a, narrow = ctx->kernels->width < ATVI_COLS;
+    const int copies = M > ATVI_MOST || (!strips && (N % 512 == 0 || narrow));
     int64_t n, k, longest;
     atvi_product_job j;
     j.M = M; j.N = N; j.K = K;
@@ -3406,10 +3413,12 @@ static void atvi_product(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const at
     j.a = scratch; j.a_size = atvi_copy_a(ctx, ATVI_TALLEST); j.b = scratch + j.a_size * lanes;
     j.own_b = strips && !copies;
     j.step = atvi_step(K, longest = j.own_b ? ATVI_SHORT : ATVI_STEP);
+    j.a_stays = !strips && !narrow && a_m == 1 && a_k % 512 != 0;
     if (strips) atvi_product_split(&j, lanes, longest);
     else {
-        j.blocks = atvi_row_blocks(ctx, M, ATVI_TALL, copies ? 0 : enough, ATVI_TALL / 2);
-        j.parts = j.blocks < enough ? atvi_blocks(N, 4 * ATVI_COLS) : 1;
+        const int64_t tall = a_m == 1 && !narrow ? ATVI_TALLER : ATVI_TALL;
+        j.blocks = atvi_row_blocks(ctx, M, tall, copies ? 0 : enough, tall / 2);
+        j.parts = j.blocks < enough ? ATVI_MIN(atvi_blocks(enough, j.blocks), atvi_blocks(N, 4 * ATVI_COLS)) : 1;
     }
     if (!copies) atvi_parallel(ctx, j.blocks * j.parts, atvi_product_item, &j);
     for (n = 0; copies && n < N; n += ATVI_MOST)
