@@ -2065,7 +2065,8 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
         const int64_t left = ATVI_MIN(width, N - n), vecs = (left + VN - 1) / VN;
         const atvi_tile_fn *tiles = ATVI_FN(tiles)[left % VN != 0][vecs - 1];
         int64_t m = 0, count, lines = left == width && b_k == ATVI_PANEL ? width * K / ATVI_LINE : 0;
-        int64_t row_lines = b_k != ATVI_PANEL && n + 2 * width <= N ? width / ATVI_LINE : 0;
+        const atv_real *next_rows = n + 2 * width <= N ? B + n / ATVI_PANEL * b_panel + width : next_n > 0 ? NULL : next;
+        int64_t row_lines = b_k != ATVI_PANEL && left == width && next_rows ? width / ATVI_LINE : 0;
         const int far = next_n < 0 && a_m == 1 && n == 0 && left == width;
         t.last = left - (vecs - 1) * VN;
         t.B = B + n / ATVI_PANEL * b_panel + n % ATVI_PANEL;
@@ -2113,7 +2114,7 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
                 t.next += t.next_step * K << many;
                 if (t.next_step == 64) lines -= K << many;
             } else if (row_lines > 0) {
-                t.next = (const char *)(t.B + width + --row_lines * ATVI_LINE);
+                t.next = (const char *)(next_rows + --row_lines * ATVI_LINE);
                 t.next_step = b_k * (int64_t)sizeof(atv_real);
                 ATVI_FN(tiles_ahead)[0][rows - 1](&t);
             } else tiles[rows - 1](&t);
@@ -3368,10 +3369,10 @@ static void atvi_product_item(void *arg, int64_t item, int lane) {
         for (n = n0; n < n1; n += most) {
             const int64_t cols = ATVI_MIN(most, n1 - n);
             const atv_real *B = j->B + n / ATVI_PANEL * j->b_panel + k * j->b_k;
-            const atv_real *next = NULL;
+            const atv_real *next = k + steps < j->K ? B + steps * j->b_k - (n - n0) : NULL;
             int64_t b_panel = j->b_panel, b_k = j->b_k, next_n = j->a_stays ? -1 : 0;
             if (j->own_b) {
-                next = n + cols < n1 ? B + cols : k + steps < j->K ? B + steps * b_k - (n - n0) : NULL;
+                if (n + cols < n1) next = B + cols;
                 next_n = next ? -b_k : 0;
                 b_panel = ATVI_PANEL * (steps + 1);
                 j->k->panels(steps, cols, B, b_k, b, b_panel);
