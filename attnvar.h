@@ -1381,21 +1381,23 @@ static void atvi_lane(void *arg, int lane) {
 
 #ifndef ATV_NO_THREADS
 /* `state` is the round (high half), whether it is open, and how many workers are inside it. A worker joins only an open
-   round; the caller works too, closes the round when no task is left and waits for those inside. So a worker that the
-   system keeps waiting delays nobody. Workers look for a round a few tens of microseconds long, then they sleep. */
+   round, under its own number; the caller is number 0, closes the round when its task returns and waits for those inside. A
+   task ends when no item is left, so that of a worker that the system keeps waiting need not run, and delays nobody. What a
+   worker must know of a round comes with its state: each line that another core wrote takes up to 0.3 us to come. Workers
+   look for a round a few tens of microseconds long, then they sleep. */
 #define ATVI_OPEN (UINT64_C(1) << 31)
 #define ATVI_QUIT (UINT64_C(1) << 30)
 
 struct atvi_pool {
     uint64_t state;
-    char apart[64];                                         /* the workers' looking does not slow `next` down */
     void (*task)(void *arg, int i);
     void *arg;
-    int n, next;
-    char apart2[64];
+    int n;
+    char apart[64];
+    int started;                                            /* workers */
+    int sleeping;
     pthread_mutex_t mutex;
     pthread_cond_t start;
-    int sleeping;
     pthread_t *threads;
     int n_threads;                                          /* without the caller */
 };
@@ -1412,13 +1414,9 @@ static int atvi_spin(uint64_t *begin, int turn) {
 #endif
 }
 
-static void atvi_pool_tasks(atvi_pool *pool) {
-    int i;
-    while ((i = ATVI_FETCH_ADD(&pool->next)) < pool->n) pool->task(pool->arg, i);
-}
-
 static void *atvi_pool_worker(void *arg) {
     atvi_pool *pool = (atvi_pool *)arg;
+    const int number = 1 + ATVI_FETCH_ADD(&pool->started);
     uint64_t seen = 0, state, begin = 0;
     for (;;) {
         int turn = 0;
@@ -1435,7 +1433,7 @@ static void *atvi_pool_worker(void *arg) {
         if (state & ATVI_QUIT) return NULL;
         while (state & ATVI_OPEN)
             if (__atomic_compare_exchange_n(&pool->state, &state, state + 1, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-                atvi_pool_tasks(pool);
+                if (number < pool->n) pool->task(pool->arg, number);
                 __atomic_fetch_sub(&pool->state, 1, __ATOMIC_RELEASE);
                 break;
             }
@@ -1459,9 +1457,8 @@ static void atvi_pool_run(void *user, int n, void (*task)(void *arg, int i), voi
     pool->task = task;
     pool->arg = arg;
     pool->n = n;
-    pool->next = 0;
     atvi_pool_wake(pool, round | ATVI_OPEN);
-    atvi_pool_tasks(pool);
+    task(arg, 0);
     __atomic_fetch_and(&pool->state, ~ATVI_OPEN, __ATOMIC_ACQ_REL);
     while (ATVI_LOAD(&pool->state) != round)
         if (!atvi_spin(&begin, turn++)) sched_yield();
@@ -1712,22 +1709,20 @@ ATVI_INLINE float atvi_top_avx2(__m256 v) {
 #  define V_POW2(n)      _mm512_castsi512_ps(_mm512_maskz_slli_epi32((__mmask16)0xFFFF, _mm512_add_epi32( \
                              _mm512_maskz_cvtps_epi32((__mmask16)0xFFFF, n), _mm512_set1_epi32(127)), 23))
 /* The all-ones maskz forms above are the plain instructions: g++ 12 warns inside the plain forms' own headers. */
+ATVI_INLINE __m256 atvi_high_avx512(__m512 v) {
+    return _mm256_castpd_ps(_mm512_maskz_extractf64x4_pd((__mmask8)0xF, _mm512_castps_pd(v), 1));
+}
 ATVI_INLINE float atvi_sum_avx512(__m512 v) {
-    float lanes[16];
-    int i;
-    _mm512_storeu_ps(lanes, v);
-    for (i = 8; i > 0; i /= 2) {
-        int j;
-        for (j = 0; j < i; j++) lanes[j] += lanes[j + i];
-    }
-    return lanes[0];
+    const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(v), atvi_high_avx512(v));
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 ATVI_INLINE float atvi_top_avx512(__m512 v) {
-    float lanes[16];
-    int i;
-    _mm512_storeu_ps(lanes, v);
-    for (i = 1; i < 16; i++) lanes[0] = lanes[0] > lanes[i] ? lanes[0] : lanes[i];
-    return lanes[0];
+    const __m256 h = _mm256_max_ps(_mm512_castps512_ps256(v), atvi_high_avx512(v));
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
 #elif ATVI_PASS == ATVI_NEON
 /* ==== >>vec-neon ================================================================================================== */
@@ -2236,15 +2231,16 @@ static const atvi_tile_fn ATVI_FN(pairs)[2][2][VPAIR] = { ATVI_NAMES(0), ATVI_NA
 #endif
 
 /* Two products of one shape, as matmul has them, with the same bits; the second's operands lie a_pair, b_pair and c_pair
-   behind the first's. One or two rows take their steps together: a core gets more from memory in two long streams, a
-   panel wide each, than in one. */
+   behind the first's. One or two rows take their steps together: a core gets more from memory in two long streams than in
+   one. */
 static void ATVI_FN(matmul_pair)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k,
                                  int64_t a_pair, const atv_real *B, int64_t b_panel, int64_t b_k, int64_t b_pair,
                                  atv_real *C, int64_t c_m, int64_t c_pair, int64_t chunk) {
 #if VPAIR > 0
     if (M == 1 || M == 2) {
-        /* columns of a tile: a panel, or an even part of one; of plain rows what there is a tile for */
-        const int64_t most = b_k == ATVI_PANEL ? ATVI_MIN(ATVI_PANEL, VN * (M == 1 ? VPAIR : 2))
+        /* columns of a tile: whole panels, or an even part of one; of plain rows what there is a tile for */
+        const int64_t wide = VN * (M == 1 ? VPAIR : 2);
+        const int64_t most = b_k == ATVI_PANEL ? VN == ATVI_PANEL ? wide : ATVI_MIN(ATVI_PANEL, wide)
                                                : VN * (M == 1 || VPAIR == 6 ? VPAIR : 3);
         int64_t n;
         atvi_tile t;
