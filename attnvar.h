@@ -3461,6 +3461,7 @@ struct atv_attn {
     atv_attn_desc desc;
     int *kv_of_head;                                        /* [H] */
     int *heads, *first;                                     /* query heads of group g: heads[first[g]..first[g+1]-1] */
+    int in_order;                                           /* heads[n] is n */
     atv_real *scratch;                                      /* scratch_size for each lane */
     size_t scratch_size;
 };
@@ -3545,6 +3546,8 @@ static void atvi_attn_fill(atv_ctx *ctx, const atv_attn_desc *d, atv_attn *attn)
             if (attn->kv_of_head[h] == g) attn->heads[n++] = h;
     }
     attn->first[d->n_kv_head] = n;
+    for (h = 0; h < n && attn->heads[h] == h; h++) {}
+    attn->in_order = h == n;
     attn->desc.kv_of_head = attn->kv_of_head;
 }
 
@@ -4109,43 +4112,46 @@ static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, cons
     const atvi_kernels *k = attn->ctx->kernels;
     const int *head = attn->heads + attn->first[g];
     const int seq = j->seqs[i], heads = attn->first[g + 1] - attn->first[g], all = two ? 2 * heads : heads, few = heads < 3;
-    const int length = kv->length[seq], lowest = d->window ? ATVI_MAX(0, length - d->window) : 0;
-    const int64_t row = j->rows ? j->rows[i] : i, slots = ATVI_MIN(length, kv->room), stride = ATVI_ROUND(slots);
-    const int64_t q_k = d->head_dim, o_k = d->value_dim, put = (length - 1) % kv->room / ATVI_PANEL * ATVI_PANEL;
+    const int length = kv->length[seq], slots = ATVI_MIN(length, kv->room), oldest = length - slots;
+    const int hidden = d->window ? ATVI_MAX(0, length - d->window - oldest) : 0;    /* of the oldest, still there */
+    const int64_t row = j->rows ? j->rows[i] : i, stride = ATVI_ROUND((int64_t)slots), q_k = d->head_dim, o_k = d->value_dim;
+    const int64_t put = (length - 1) % kv->room / ATVI_PANEL * ATVI_PANEL;
     const int64_t asked = slots / 8 * ATVI_LINE;            /* reals that a row's softmax asks for */
     const atv_real *keys = atvi_kv_keys(kv, seq, g), *values = atvi_kv_values(kv, seq, g);
-    atv_real *p = attn->scratch + (size_t)lane * attn->scratch_size;
-    atv_real *q = p + ATVI_ROUND((int64_t)kv->room) * d->n_head, *out = q + d->n_head * q_k;
-    int64_t e, s, from, to;
-    int n;
-    for (n = 0; n < all; n++) {
-        const atv_real *src = atvi_at(&j->q, 0, row, head[n]);
-        for (e = 0; e < q_k; e++) q[n * q_k + e] = src[e] * (atv_real)d->scale;
+    const atv_real *q = atvi_at(&j->q, 0, row, *head);
+    atv_real *p = attn->scratch + (size_t)lane * attn->scratch_size, *out = atvi_at(&j->out, 0, row, *head);
+    int64_t q_m = j->q.head, o_m = j->out.head, from, to;
+    int n, s;
+    if (!attn->in_order) {
+        atv_real *copy = p + ATVI_ROUND((int64_t)kv->room) * d->n_head;
+        for (n = 0; n < all; n++) memcpy(copy + n * q_k, atvi_at(&j->q, 0, row, head[n]), (size_t)q_k * sizeof *q);
+        q = copy;
+        q_m = q_k;
+        out = copy + d->n_head * q_k;
+        o_m = o_k;
     }
     for (from = 0; from < slots; from = to) {
         to = j->k && from < put ? put : slots;
         for (n = g; j->k && to == slots && n <= g + two; n++)
             atvi_kv_put(kv, seq, n, length - 1, atvi_at(j->k, 0, row, n), atvi_at(j->v, 0, row, n));
-        if (two) k->matmul_pair(heads, to - from, q_k, q, q_k, 1, heads * q_k, keys + from * q_k, ATVI_PANEL * q_k,
+        if (two) k->matmul_pair(heads, to - from, q_k, q, q_m, 1, heads * q_m, keys + from * q_k, ATVI_PANEL * q_k,
                                 ATVI_PANEL, kv->room * q_k, p + from, stride, heads * stride, atvi_attn_chunk(q_k));
-        else k->matmul(heads, to - from, q_k, q, q_k, 1, keys + from * q_k, ATVI_PANEL * q_k, ATVI_PANEL, p + from, stride,
+        else k->matmul(heads, to - from, q_k, q, q_m, 1, keys + from * q_k, ATVI_PANEL * q_k, ATVI_PANEL, p + from, stride,
                        NULL, 0, atvi_attn_chunk(q_k), values + from * o_k * 2 / 3, (to - from) * o_k * 2 / 3);
     }
     for (n = 0; n < all; n++) {
         atv_real *x = p + n * stride;
-        if (lowest > 0 || length > kv->room)                /* slot s holds the latest position that is s modulo room */
-            for (s = 0; s < slots; s++) {
-                int64_t position = s + (length - 1 - s) / kv->room * kv->room;
-                if (position < lowest) x[s] = -(atv_real)3e38;
-            }
-        k->softmax(slots, x, 1, few ? values + n / heads * kv->room * o_k + n % heads * asked
-                              : n * asked < slots * o_k / 3 ? values + slots * o_k * 2 / 3 + n * asked : NULL);
+        for (s = 0; s < hidden; s++) x[(oldest + s) % kv->room] = -(atv_real)3e38 / (atv_real)d->scale;
+        k->softmax(slots, x, (atv_real)d->scale,
+                   few ? values + n / heads * kv->room * o_k + n % heads * asked
+                   : n * asked < slots * o_k / 3 ? values + slots * o_k * 2 / 3 + n * asked : NULL);
     }
     if (two) k->matmul_pair(heads, o_k, slots, p, stride, 1, heads * stride, values, ATVI_PANEL, o_k, kv->room * o_k,
-                            out, o_k, heads * o_k, atvi_attn_chunk(slots));
-    else k->matmul(heads, o_k, slots, p, stride, 1, values, ATVI_PANEL, o_k, out, o_k, NULL, 0, atvi_attn_chunk(slots), next,
+                            out, o_m, heads * o_m, atvi_attn_chunk(slots));
+    else k->matmul(heads, o_k, slots, p, stride, 1, values, ATVI_PANEL, o_k, out, o_m, NULL, 0, atvi_attn_chunk(slots), next,
                    next_n);
-    for (n = 0; n < all; n++) memcpy(atvi_at(&j->out, 0, row, head[n]), out + n * o_k, (size_t)o_k * sizeof *out);
+    for (n = 0; n < all && !attn->in_order; n++)
+        memcpy(atvi_at(&j->out, 0, row, head[n]), out + n * o_k, (size_t)o_k * sizeof *out);
 }
 
 /* An item: `units` key/value heads, one sequence's after the other's. */
