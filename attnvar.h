@@ -1356,10 +1356,17 @@ static char *atvi_path(atv_ctx *ctx, const char *dir, const char *name) {
    That, and nothing else, makes the bits the same at any thread count. `lane` only picks scratch memory. */
 typedef void (*atvi_item_fn)(void *arg, int64_t item, int lane);
 
+/* Many items lie in ranges. A lane begins with its own range, the same in every job of so many items, and finds in its
+   caches what it left there; then it takes what the others have not got to. Few items make one range. */
+#define ATVI_RANGES 16
+typedef struct atvi_range { int64_t next; char apart[56]; } atvi_range;
+
 typedef struct atvi_job {
     atvi_item_fn fn;
     void *arg;
-    int64_t n_items, next;
+    int64_t n_items;
+    int n_ranges;
+    atvi_range ranges[ATVI_RANGES];
 } atvi_job;
 
 #if defined(__GNUC__) && !defined(ATV_NO_THREADS)
@@ -1372,10 +1379,12 @@ typedef struct atvi_job {
 
 static void atvi_lane(void *arg, int lane) {
     atvi_job *job = (atvi_job *)arg;
-    for (;;) {
-        int64_t item = ATVI_FETCH_ADD(&job->next);
-        if (item >= job->n_items) return;
-        job->fn(job->arg, item, lane);
+    int i;
+    for (i = 0; i < job->n_ranges; i++) {
+        const int r = (lane + i) % job->n_ranges;
+        const int64_t end = job->n_items * (r + 1) / job->n_ranges;
+        int64_t *next = &job->ranges[r].next, item;
+        while (ATVI_LOAD(next) < end && (item = ATVI_FETCH_ADD(next)) < end) job->fn(job->arg, item, lane);
     }
 }
 
@@ -1498,11 +1507,12 @@ static void atvi_serial_for(void *user, int n, void (*task)(void *arg, int i), v
 /* Runs every item once. Lanes are 0..n_threads-1. */
 static void atvi_parallel(atv_ctx *ctx, int64_t n_items, atvi_item_fn fn, void *arg) {
     atvi_job job;
-    int lanes = (int)ATVI_MIN((int64_t)ctx->desc.n_threads, n_items);
+    int lanes = (int)ATVI_MIN((int64_t)ctx->desc.n_threads, n_items), r;
     job.fn = fn;
     job.arg = arg;
     job.n_items = n_items;
-    job.next = 0;
+    job.n_ranges = n_items < 4 * lanes ? 1 : ATVI_MIN(lanes, ATVI_RANGES);
+    for (r = 0; r < job.n_ranges; r++) job.ranges[r].next = n_items * r / job.n_ranges;
     if (lanes > 1) ctx->desc.parallel.parallel_for(ctx->desc.parallel.user, lanes, atvi_lane, &job);
     else if (lanes == 1) atvi_lane(&job, 0);
 }
