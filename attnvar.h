@@ -1719,21 +1719,20 @@ ATVI_INLINE float atvi_top_avx2(__m256 v) {
 #  define V_POW2(n)      _mm512_castsi512_ps(_mm512_maskz_slli_epi32((__mmask16)0xFFFF, _mm512_add_epi32( \
                              _mm512_maskz_cvtps_epi32((__mmask16)0xFFFF, n), _mm512_set1_epi32(127)), 23))
 /* The all-ones maskz forms above are the plain instructions: g++ 12 warns inside the plain forms' own headers. */
-ATVI_INLINE __m256 atvi_high_avx512(__m512 v) {
-    return _mm256_castpd_ps(_mm512_maskz_extractf64x4_pd((__mmask8)0xF, _mm512_castps_pd(v), 1));
-}
+#  define ATVI_HALF(v, i) _mm256_castpd_ps(_mm512_maskz_extractf64x4_pd((__mmask8)0xF, _mm512_castps_pd(v), i))
 ATVI_INLINE float atvi_sum_avx512(__m512 v) {
-    const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(v), atvi_high_avx512(v));
+    const __m256 h = _mm256_add_ps(ATVI_HALF(v, 0), ATVI_HALF(v, 1));
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 ATVI_INLINE float atvi_top_avx512(__m512 v) {
-    const __m256 h = _mm256_max_ps(_mm512_castps512_ps256(v), atvi_high_avx512(v));
+    const __m256 h = _mm256_max_ps(ATVI_HALF(v, 0), ATVI_HALF(v, 1));
     __m128 s = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
+#  undef ATVI_HALF
 #elif ATVI_PASS == ATVI_NEON
 /* ==== >>vec-neon ================================================================================================== */
 #  define ATVI_FN(name) atvi_##name##_neon
