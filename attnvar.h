@@ -1359,6 +1359,7 @@ typedef void (*atvi_item_fn)(void *arg, int64_t item, int lane);
 /* Many items lie in ranges. A lane begins with its own range, the same in every job of so many items, and finds in its
    caches what it left there; then it takes what the others have not got to. Few items make one range. */
 #define ATVI_RANGES 16
+static int atvi_ranges(int64_t n_items, int lanes) { return n_items < 4 * lanes ? 1 : ATVI_MIN(lanes, ATVI_RANGES); }
 typedef struct atvi_range { int64_t next; char apart[56]; } atvi_range;
 
 typedef struct atvi_job {
@@ -1511,7 +1512,7 @@ static void atvi_parallel(atv_ctx *ctx, int64_t n_items, atvi_item_fn fn, void *
     job.fn = fn;
     job.arg = arg;
     job.n_items = n_items;
-    job.n_ranges = n_items < 4 * lanes ? 1 : ATVI_MIN(lanes, ATVI_RANGES);
+    job.n_ranges = atvi_ranges(n_items, lanes);
     for (r = 0; r < job.n_ranges; r++) job.ranges[r].next = n_items * r / job.n_ranges;
     if (lanes > 1) ctx->desc.parallel.parallel_for(ctx->desc.parallel.user, lanes, atvi_lane, &job);
     else if (lanes == 1) atvi_lane(&job, 0);
@@ -3186,7 +3187,7 @@ typedef struct atvi_linear_job {
     int64_t strips_size;                                    /* of each lane */
     atvi_linear_desc l[ATVI_LINEARS];
     int64_t parts[ATVI_LINEARS];                            /* of the columns; 0: no such matrix */
-    int64_t lanes;
+    int64_t stride;                                         /* from one item of a lane to its next, very likely */
     const atvi_kernels *k;
 } atvi_linear_job;
 
@@ -3202,7 +3203,7 @@ static void atvi_linear_item(void *arg, int64_t item, int lane) {
     const atvi_linear_job *j = (const atvi_linear_job *)arg;
     const atvi_linear_desc *l = j->l;
     const int64_t *parts = j->parts;
-    const atv_real *next = atvi_linear_panels(j, item + j->lanes);                  /* this lane's next item, very likely */
+    const atv_real *next = atvi_linear_panels(j, item + j->stride);
     const int64_t K = j->K, step = j->strips ? atvi_step(K, ATVI_STEP) : K;
     int64_t m, n, rows, cols, k, r;
     for (; item >= j->blocks * *parts; l++, parts++) item -= j->blocks * *parts;
@@ -3238,7 +3239,7 @@ static void atvi_linears(atv_ctx *ctx, int64_t n, int64_t K, const atv_real *x, 
     atvi_linear_job j;
     int i;
     memset(&j, 0, sizeof j);
-    j.n = n; j.K = K; j.x = x; j.k = ctx->kernels; j.lanes = lanes;
+    j.n = n; j.K = K; j.x = x; j.k = ctx->kernels;
     j.strips = ctx->kernels->copies_a && n >= ATVI_STRIPS_FROM ? scratch : NULL;
     j.strips_size = atvi_copy_a(ctx, n);
     j.unit = ATVI_MAX(ctx->kernels->width, ATVI_PANEL);
@@ -3259,6 +3260,7 @@ static void atvi_linears(atv_ctx *ctx, int64_t n, int64_t K, const atv_real *x, 
         j.parts[i] = ATVI_MIN(parts, atvi_blocks(N, j.unit));
         items += j.blocks * j.parts[i];
     }
+    j.stride = atvi_ranges(items, (int)lanes) > 1 ? 1 : lanes;
     atvi_parallel(ctx, items, atvi_linear_item, &j);
 }
 
