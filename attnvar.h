@@ -2002,6 +2002,16 @@ ATVI_TILE(6, 2, 0, 1, 0) ATVI_TILE(7, 2, 0, 1, 0) ATVI_TILE(8, 2, 0, 1, 0) ATVI_
 static const atvi_tile_fn ATVI_FN(tiles_tall)[2][3] = {
     {ATVI_FN(tile_6_2010), ATVI_FN(tile_7_2010), ATVI_FN(tile_8_2010)}, {NULL, ATVI_FN(tile_7_2020), ATVI_FN(tile_8_2020)}
 };
+#define ATVI_THREE(ahead) \
+        ATVI_TILE(3, 3, 0, ahead, 0) ATVI_TILE(4, 3, 0, ahead, 0) ATVI_TILE(5, 3, 0, ahead, 0) \
+        ATVI_TILE(6, 3, 0, ahead, 0) ATVI_TILE(7, 3, 0, ahead, 0) ATVI_TILE(8, 3, 0, ahead, 0)
+ATVI_THREE(1) ATVI_THREE(2)
+#undef ATVI_THREE
+#define ATVI_THREE(ahead) { ATVI_FN(tile_3_30##ahead##0), ATVI_FN(tile_4_30##ahead##0), ATVI_FN(tile_5_30##ahead##0), \
+                            ATVI_FN(tile_6_30##ahead##0), ATVI_FN(tile_7_30##ahead##0), ATVI_FN(tile_8_30##ahead##0) }
+/* three vectors, a head of 48: [1, 2 lines asked for][rows - 3] */
+static const atvi_tile_fn ATVI_FN(tiles_three)[2][6] = {ATVI_THREE(1), ATVI_THREE(2)};
+#undef ATVI_THREE
 #endif
 #undef ATVI_TILE
 #undef ATVI_TILES
@@ -2016,15 +2026,17 @@ static const atvi_tile_fn ATVI_FN(tiles_tall)[2][3] = {
    A tile's width of columns at a time, in tiles of nearly equal height; they ask for the columns that come next while they
    work, and the last for `next`, unless it is NULL: panels' lines as evenly as whole lines a turn allow, or all in few
    steps (over columns none); of plain rows a line each, the next tile for the next line. With next_n > 0 whole tiles of
-   three rows and more ask instead for `next` and what follows it, next_n reals in even steps: what is asked for too fast is
-   not brought. With next_n < 0 the last columns' tiles over strips ask for K plain rows of N from `next` on, -next_n
-   apart; where a_m is 1 the first columns' tiles ask for A itself, a line of each step before it is reached. */
+   three rows and more, and AVX-512's of three vectors, ask instead for `next` and what follows it, next_n reals in even
+   steps: what is asked for too fast is not brought. With next_n < 0 the last columns' tiles over strips ask for K plain
+   rows of N from `next` on, -next_n apart; where a_m is 1 the first columns' tiles ask for A itself, a line of each step
+   before it is reached. */
 static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
                             int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add,
                             int64_t chunk, const atv_real *next, int64_t next_n) {
     const int64_t width = VN * VCOLS;
     const char *soon = (const char *)next;
-    int64_t n = 0, next_lines = M > 2 ? next_n / ATVI_LINE : 0, asked = 0;
+    const int64_t next_lines = M > 2 ? next_n / ATVI_LINE : 0, threes = VTALL == 8 && a_m != 0 && N % width == 3 * VN;
+    int64_t n = 0, asked = 0;
     atvi_tile t;
     t.K = K; t.chunk = chunk; t.A = A; t.a_m = a_m; t.a_k = a_k; t.B = B; t.b_k = b_k; t.C = C; t.c_m = c_m;
     t.next_step = 64; t.bias = bias; t.add = add; t.b_panel = b_panel;
@@ -2072,15 +2084,16 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
         int64_t m = 0, count, lines = left == width && b_k == ATVI_PANEL ? width * K / ATVI_LINE : 0;
         const atv_real *next_rows = n + 2 * width <= N ? B + n / ATVI_PANEL * b_panel + width : next_n > 0 ? NULL : next;
         int64_t row_lines = b_k != ATVI_PANEL && left == width && next_rows ? width / ATVI_LINE : 0;
-        const int far = next_n < 0 && a_m == 1 && n == 0 && left == width;
+        const int far = next_n < 0 && a_m == 1 && n == 0 && left == width, three = threes && next_lines > 0 && left < width;
+        const int64_t most = three ? VTALL : VROWS;
         t.last = left - (vecs - 1) * VN;
         t.B = B + n / ATVI_PANEL * b_panel + n % ATVI_PANEL;
         t.bias = bias ? bias + n : NULL;
         t.next = (const char *)(n + 2 * width <= N ? B + (n + width) / ATVI_PANEL * b_panel : next ? next : B);
         t.next_step = 64;
-        count = (M + VROWS - 1) / VROWS;
-        if (next_lines > 0 && left == width) {
-            lines = ATVI_MIN(next_lines / (N / width), K * count * ATVI_MAX(1, width / ATVI_LINE));
+        count = (M + most - 1) / most;
+        if (next_lines > 0 && (left == width || three)) {
+            lines = ATVI_MIN(next_lines / (N / width + threes), K * count * (three ? 2 : ATVI_MAX(1, width / ATVI_LINE)));
             row_lines = 0;
             t.next = soon;
             t.next_step = ATVI_MIN(64, lines * 64 / (K * count));
@@ -2115,6 +2128,10 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
                 ATVI_FN(tiles_ahead)[0][rows - 1](&t);
             } else if (lines > 0) {
                 const int many = t.next_step < 64 ? 0 : (lines > K * count) + (lines > 2 * K * count);
+#if VTALL == 8
+                if (three) ATVI_FN(tiles_three)[many][rows - 3](&t);
+                else
+#endif
                 ATVI_FN(tiles_ahead)[many][rows - 1](&t);
                 t.next += t.next_step * K << many;
                 if (t.next_step == 64) lines -= K << many;
@@ -2143,10 +2160,10 @@ ATVI_INLINE void ATVI_FN(pair_store)(const int rows, const int vecs, const int p
             }
 }
 
-/* Tiles of two products, step by step. */
+/* Tiles of two products, step by step. Where next_step is not 0, a step asks for what lies so many bytes on. */
 ATVI_INLINE void ATVI_FN(pair)(const int rows, const int vecs, const int part, const atvi_tile *t) {
     const atv_real *A = t->A, *B = t->B;
-    const int64_t a_m = t->a_m, b_panel = t->b_panel, last = t->last;
+    const int64_t a_m = t->a_m, b_panel = t->b_panel, last = t->last, soon = t->next_step;
     int64_t left = t->K;
     int i, r, c, add = 0;
     do {
@@ -2156,6 +2173,13 @@ ATVI_INLINE void ATVI_FN(pair)(const int rows, const int vecs, const int part, c
         ATVI_UNROLL for (i = 0; i < 2; i++)
             ATVI_UNROLL for (r = 0; r < rows; r++)
                 ATVI_UNROLL for (c = 0; c < vecs; c++) acc[i][r][c] = V_SET(0);
+        for (; soon && n > 0; n--, A += t->a_k, B += t->b_k)
+            ATVI_UNROLL for (i = 0; i < 2; i++) {
+                const atv_real *a = A + i * t->a_pair, *b = B + i * t->b_pair;
+                ATVI_UNROLL for (c = 0; c < vecs; c += ATVI_MAX(1, ATVI_LINE / VN))
+                    ATVI_PREFETCH((const char *)(b + c * VN / ATVI_PANEL * b_panel) + soon);
+                ATVI_FN(step)(rows, vecs, part, &a, a_m, b, b_panel, last, acc[i]);
+            }
         for (; n > 0; n--, A += t->a_k, B += t->b_k)
             ATVI_UNROLL for (i = 0; i < 2; i++) {
                 const atv_real *a = A + i * t->a_pair;
@@ -2242,7 +2266,7 @@ static const atvi_tile_fn ATVI_FN(pairs)[2][2][VPAIR] = { ATVI_NAMES(0), ATVI_NA
 
 /* Two products of one shape, as matmul has them, with the same bits; the second's operands lie a_pair, b_pair and c_pair
    behind the first's. One or two rows take their steps together: a core gets more from memory in two long streams than in
-   one. */
+   one. Short steps, or short runs of them, bring few lines at once: they ask for what lies 4 KB on. */
 static void ATVI_FN(matmul_pair)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k,
                                  int64_t a_pair, const atv_real *B, int64_t b_panel, int64_t b_k, int64_t b_pair,
                                  atv_real *C, int64_t c_m, int64_t c_pair, int64_t chunk) {
@@ -2256,6 +2280,7 @@ static void ATVI_FN(matmul_pair)(int64_t M, int64_t N, int64_t K, const atv_real
         atvi_tile t;
         t.K = K; t.chunk = chunk; t.A = A; t.a_m = a_m; t.a_k = a_k; t.b_panel = b_panel; t.b_k = b_k; t.c_m = c_m;
         t.a_pair = a_pair; t.b_pair = b_pair; t.c_pair = c_pair;
+        t.next_step = ATVI_MIN(N, K) > ATVI_PANEL ? 0 : 4096;
         for (n = 0; n < N; n += most) {
             const int64_t left = ATVI_MIN(most, N - n), vecs = (left + VN - 1) / VN;
             t.last = left - (vecs - 1) * VN;
@@ -2421,16 +2446,16 @@ static double ATVI_FN(logsumexp)(int64_t n, const atv_real *x) {
     return (double)m + log((double)V_SUM(sum));
 }
 
-/* x = softmax(scale x); returns log sum exp of scale x. For every 8 of x a cache line of `next` is asked for, unless that is
-   NULL. */
-static double ATVI_FN(softmax)(int64_t n, atv_real *x, atv_real scale, const atv_real *next) {
+/* x = softmax(scale x); returns log sum exp of scale x. Meanwhile next_n reals are asked for, from `next` on. */
+static double ATVI_FN(softmax)(int64_t n, atv_real *x, atv_real scale, const atv_real *next, int64_t next_n) {
+    const char *soon = (const char *)next;
+    const int64_t lines = (next_n / ATVI_MAX(1, n / VN) + ATVI_LINE / 2) / ATVI_LINE;  /* for each vector */
     atv_real m = ATVI_FN(largest)(n, x, scale), total;
     V vs = V_SET(scale), top = V_SET(-m), sum = V_SET(0), part;
-    int64_t t;
+    int64_t t, ask;
     for (t = 0; t + VN <= n; t += VN) {
         V e = V_EXP(V_FMA(vs, V_LOAD(x + t), top));
-        if (next) ATVI_PREFETCH(next + t / 8 * ATVI_LINE);
-        if (next && VN > 8) ATVI_PREFETCH(next + (t / 8 + 1) * ATVI_LINE);
+        for (ask = 0; ask < lines; ask++, soon += 64) ATVI_PREFETCH(soon);
         V_STORE(x + t, e);
         sum = V_ADD(sum, e);
     }
@@ -2590,7 +2615,7 @@ struct atvi_kernels {
     void (*norm_back_params)(int64_t rows, int64_t n, int64_t stride, const atv_real *x, const atv_real *mean,
                              const atv_real *rstd, const atv_real *dout, atv_real *dw, atv_real *db);
     double (*logsumexp)(int64_t n, const atv_real *x);
-    double (*softmax)(int64_t n, atv_real *x, atv_real scale, const atv_real *next);
+    double (*softmax)(int64_t n, atv_real *x, atv_real scale, const atv_real *next, int64_t next_n);
     void (*exp_shift)(int64_t n, atv_real *x, atv_real scale, atv_real shift);
     void (*softmax_back)(int64_t n, const atv_real *p, atv_real *dp, atv_real scale, atv_real delta);
     void (*gelu)(int64_t n, const atv_real *x, atv_real *out);
@@ -3682,7 +3707,7 @@ static void atvi_attn_rows(const atvi_attn_call *c, const atvi_attn_seq *s, cons
         lo = ATVI_MAX(0, ATVI_MIN(b->cols, lo - b->j0));
         hi = ATVI_MAX(lo, ATVI_MIN(b->cols, hi - b->j0));
         if (known) k->exp_shift(hi - lo, p + lo, (atv_real)d->scale, *atvi_at(&c->lse, s->b, s->q_at + b->i0 + i, h));
-        else if (hi > lo) lse = (atv_real)k->softmax(hi - lo, p + lo, (atv_real)d->scale, NULL);
+        else if (hi > lo) lse = (atv_real)k->softmax(hi - lo, p + lo, (atv_real)d->scale, NULL, 0);
         if (!known && c->lse.p) *atvi_at(&c->lse, s->b, s->q_at + b->i0 + i, h) = lse;
         memset(p, 0, (size_t)lo * sizeof *p);
         memset(p + hi, 0, (size_t)(b->cols - hi) * sizeof *p);
@@ -4113,9 +4138,9 @@ typedef struct atvi_step_job {
 /* The query heads of one key/value head are the rows of one small product; of two heads that have as many, the products are
    done together. The last position is put into its panel of keys when those before it have been read: a panel that is near
    takes it at once.
-   Memory is never to be idle. Three rows and more ask for two thirds of the values while they read the keys, for the rest in
-   softmax, and then for `next`, next_n reals of what this lane reads after them. Fewer have little to compute: softmax asks
-   for the values that come first. */
+   Memory is never to be idle. Three rows and more ask for two thirds of the values while they read the keys, in softmax for
+   the rest and a third of `next`, next_n reals that this lane reads after them, and then for what is left of it. Fewer have
+   little to compute: softmax asks for the values that come first. */
 static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, const atv_real *next, int64_t next_n, int lane) {
     const atv_attn *attn = j->attn;
     const atv_attn_desc *d = &attn->desc;
@@ -4127,7 +4152,8 @@ static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, cons
     const int hidden = d->window ? ATVI_MAX(0, length - d->window - oldest) : 0;    /* of the oldest, still there */
     const int64_t row = j->rows ? j->rows[i] : i, stride = ATVI_ROUND((int64_t)slots), q_k = d->head_dim, o_k = d->value_dim;
     const int64_t put = (length - 1) % kv->room / ATVI_PANEL * ATVI_PANEL;
-    const int64_t asked = slots / 8 * ATVI_LINE;            /* reals that a row's softmax asks for */
+    const int half = few ? all : (heads + 1) / 2;           /* rows whose softmax asks for values; the others for `next` */
+    const int64_t asked = few ? 2 * slots : slots * o_k / 3 / half, asked_next = few ? 0 : next_n / 3 / (heads - half);
     const atv_real *keys = atvi_kv_keys(kv, seq, g), *values = atvi_kv_values(kv, seq, g);
     const atv_real *q = atvi_at(&j->q, 0, row, *head);
     atv_real *p = attn->scratch + (size_t)lane * attn->scratch_size, *out = atvi_at(&j->out, 0, row, *head);
@@ -4153,14 +4179,14 @@ static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, cons
     for (n = 0; n < all; n++) {
         atv_real *x = p + n * stride;
         for (s = 0; s < hidden; s++) x[(oldest + s) % kv->room] = -(atv_real)3e38 / (atv_real)d->scale;
-        k->softmax(slots, x, (atv_real)d->scale,
-                   few ? values + n / heads * kv->room * o_k + n % heads * asked
-                   : n * asked < slots * o_k / 3 ? values + slots * o_k * 2 / 3 + n * asked : NULL);
+        if (n >= half) k->softmax(slots, x, (atv_real)d->scale, next + (n - half) * asked_next, asked_next);
+        else k->softmax(slots, x, (atv_real)d->scale, few ? values + n / heads * kv->room * o_k + n % heads * asked
+                                                          : values + slots * o_k * 2 / 3 + n * asked, asked);
     }
     if (two) k->matmul_pair(heads, o_k, slots, p, stride, 1, heads * stride, values, ATVI_PANEL, o_k, kv->room * o_k,
                             out, o_m, heads * o_m, atvi_attn_chunk(slots));
-    else k->matmul(heads, o_k, slots, p, stride, 1, values, ATVI_PANEL, o_k, out, o_m, NULL, 0, atvi_attn_chunk(slots), next,
-                   next_n);
+    else k->matmul(heads, o_k, slots, p, stride, 1, values, ATVI_PANEL, o_k, out, o_m, NULL, 0, atvi_attn_chunk(slots),
+                   next_n ? next + next_n / 3 : NULL, next_n * 2 / 3);
     for (n = 0; n < all && !attn->in_order; n++)
         memcpy(atvi_at(&j->out, 0, row, head[n]), out + n * o_k, (size_t)o_k * sizeof *out);
 }
@@ -4175,14 +4201,11 @@ static void atvi_step_item(void *arg, int64_t item, int lane) {
     while (u < end) {
         const int i = (int)(u / n_kv_head), g = (int)(u % n_kv_head), heads = first[g + 1] - first[g];
         const int two = heads < 3 && u + 1 < end && g + 1 < n_kv_head && first[g + 2] - first[g + 1] == heads;
-        const atv_real *next = NULL;
-        int64_t next_n = 0;
+        const int64_t after = ATVI_MIN(u + 1 + two, j->n * n_kv_head - 1);
+        const int seq = j->seqs[after / n_kv_head];
+        const atv_real *next = atvi_kv_keys(kv, seq, (int)(after % n_kv_head));
+        const int64_t next_n = after > u ? ATVI_MIN(kv->length[seq], kv->room) * (int64_t)kv->desc.head_dim : 0;
         u += 1 + two;
-        if (u < end) {
-            const int seq = j->seqs[u / n_kv_head];
-            next = atvi_kv_keys(kv, seq, (int)(u % n_kv_head));
-            next_n = ATVI_MIN(kv->length[seq], kv->room) * (int64_t)kv->desc.head_dim / 2;
-        }
         atvi_step_groups(j, i, g, two, next, next_n, lane);
     }
 }
@@ -4811,7 +4834,7 @@ static void atvi_loss_item(void *arg, int64_t row, int lane) {
     const atvi_loss_job *j = (const atvi_loss_job *)arg;
     atv_real *x = j->logits + row * j->V, target = x[j->targets[row]];
     (void)lane;
-    j->logp[row] = (double)target - (j->gradient ? j->k->softmax(j->V, x, 1, NULL) : j->k->logsumexp(j->V, x));
+    j->logp[row] = (double)target - (j->gradient ? j->k->softmax(j->V, x, 1, NULL, 0) : j->k->logsumexp(j->V, x));
     if (j->gradient) x[j->targets[row]] -= 1;               /* d(-log p_t) / dlogits = p - onehot(t) */
 }
 

@@ -679,7 +679,7 @@ static void run_logsumexp(const atvi_kernels *k, row *x) { x->value[0] = k->logs
 static void answer_logsumexp(const row *x, answer *y) { y->value[0] = answer_lse(x, 1, &y->value_bound[0]); }
 
 static void run_softmax(const atvi_kernels *k, row *x) {
-    x->value[0] = k->softmax(x->n, x->a[0], x->s, x->n % 2 ? x->a[0] : NULL);
+    x->value[0] = k->softmax(x->n, x->a[0], x->s, x->n % 2 ? x->a[0] : NULL, x->n % 2 ? x->n * (1 + x->n % 5) : 0);
 }
 static void answer_softmax(const row *x, answer *y) {
     int64_t i;
