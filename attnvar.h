@@ -1579,7 +1579,8 @@ typedef void (*atvi_tile_fn)(const atvi_tile *t);
 #if defined(ATVI_PASS)
 
 /* A vector V holds VN reals. Loads and stores need no alignment; the ..N forms touch only the first n (1..VN) elements.
-   V_MAX(a, b) and V_MIN(a, b) give b when either is NaN. V_POW2(n) is 2^n for whole n from -127 (which gives 0) to 127.
+   V_MAX(a, b) and V_MIN(a, b) give b when either is NaN. V_POW2(n) is 2^n for whole n from -127 (which gives 0) to 127;
+   V_SCALE(a, n), where there is one, a 2^n for whole n from -126 (which gives 0) to 128.
    What is added to a product is V_FMA's: of V_ADD and V_MUL some compilers make one and some do not. */
 #define ATVI_SCALAR 1
 #define ATVI_AVX2   2
@@ -1717,8 +1718,7 @@ ATVI_INLINE float atvi_top_avx2(__m256 v) {
 #  define V_SUM(v)       atvi_sum_avx512(v)
 #  define V_TOP(v)       atvi_top_avx512(v)
 #  define V_RINT(a)      _mm512_maskz_roundscale_ps((__mmask16)0xFFFF, a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-#  define V_POW2(n)      _mm512_castsi512_ps(_mm512_maskz_slli_epi32((__mmask16)0xFFFF, _mm512_add_epi32( \
-                             _mm512_maskz_cvtps_epi32((__mmask16)0xFFFF, n), _mm512_set1_epi32(127)), 23))
+#  define V_SCALE(a, n)  _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(n, _mm512_set1_ps(-126), _CMP_NEQ_UQ), a, n)
 /* The all-ones maskz forms above are the plain instructions: g++ 12 warns inside the plain forms' own headers. */
 #  define ATVI_HALF(v, i) _mm256_castpd_ps(_mm512_maskz_extractf64x4_pd((__mmask8)0xF, _mm512_castps_pd(v), i))
 ATVI_INLINE float atvi_sum_avx512(__m512 v) {
@@ -1784,6 +1784,10 @@ ATVI_INLINE float32x4_t atvi_min_neon(float32x4_t a, float32x4_t b) { return vbs
 
 /* ==== >>kernels =================================================================================================== */
 
+#ifndef V_SCALE
+#  define V_SCALE(a, n) V_MUL(V_MUL(a, V_POW2(V_SUB(n, V_SET(1)))), V_SET(2))      /* in two steps: 2^128 is no float */
+#endif
+
 #ifndef V_EXP
 /* exp: 2^n e^r with |r| <= ln2/2 (n ln2 subtracted in two parts); (e^r - 1 - r) / r^2 is interpolated at 5 Chebyshev
    points, which leaves 1e-8. Within 1.5 ULP; 0 from -86.98997 down (-86.64 where subnormals are flushed), infinity above
@@ -1802,7 +1806,7 @@ ATVI_INLINE V ATVI_FN(exp)(V x) {
     p = V_FMA(p, r, V_SET(0.5f));
     p = V_FMA(V_MUL(p, r), r, r);
     p = V_ADD(p, V_SET(1.0f));
-    return V_MUL(V_MUL(p, V_POW2(V_SUB(n, V_SET(1.0f)))), V_SET(2.0f));        /* in two steps: 2^128 is no float */
+    return V_SCALE(p, n);
 }
 #endif
 
@@ -2027,15 +2031,16 @@ static const atvi_tile_fn ATVI_FN(tiles_three)[2][6] = {ATVI_THREE(1), ATVI_THRE
    work, and the last for `next`, unless it is NULL: panels' lines as evenly as whole lines a turn allow, or all in few
    steps (over columns none); of plain rows a line each, the next tile for the next line. With next_n > 0 whole tiles of
    three rows and more, and AVX-512's of three vectors, ask instead for `next` and what follows it, next_n reals in even
-   steps: what is asked for too fast is not brought. With next_n < 0 the last columns' tiles over strips ask for K plain
-   rows of N from `next` on, -next_n apart; where a_m is 1 the first columns' tiles ask for A itself, a line of each step
-   before it is reached. */
+   steps: what is asked for too fast is not brought. (Not so where one wide tile has all rows: it reads four lines of
+   panels a step.) With next_n < 0 the last columns' tiles over strips ask for K plain rows of N from `next` on, -next_n
+   apart; where a_m is 1 the first columns' tiles ask for A itself, a line of each step before it is reached. */
 static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
                             int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add,
                             int64_t chunk, const atv_real *next, int64_t next_n) {
     const int64_t width = VN * VCOLS;
     const char *soon = (const char *)next;
-    const int64_t next_lines = M > 2 ? next_n / ATVI_LINE : 0, threes = VTALL == 8 && a_m != 0 && N % width == 3 * VN;
+    const int64_t few = b_k == ATVI_PANEL && width > ATVI_PANEL ? VROWS : 2, next_lines = M > few ? next_n / ATVI_LINE : 0;
+    const int64_t threes = VTALL == 8 && a_m != 0 && N % width == 3 * VN;
     int64_t n = 0, asked = 0;
     atvi_tile t;
     t.K = K; t.chunk = chunk; t.A = A; t.a_m = a_m; t.a_k = a_k; t.B = B; t.b_k = b_k; t.C = C; t.c_m = c_m;
@@ -2241,16 +2246,15 @@ ATVI_INLINE void ATVI_FN(pair_in_turns)(const int vecs, const int part, const at
 #define ATVI_NAMES(part) { \
         {ATVI_FN(pair_1_1##part), ATVI_FN(pair_1_2##part), ATVI_FN(pair_1_3##part), \
          ATVI_FN(pair_1_4##part) ATVI_NAMES_MORE(1, part)}, \
-        {ATVI_FN(pair_2_1##part), ATVI_FN(pair_2_2##part), ATVI_FN(pair_2_3##part) ATVI_NAMES_TURNS(part)} }
+        {ATVI_FN(pair_2_1##part), ATVI_FN(pair_2_2##part), ATVI_FN(pair_2_3##part), \
+         ATVI_FN(pair_2_4##part) ATVI_NAMES_MORE(2, part)} }
 #if VPAIR == 6
 #  define ATVI_PAIRS_MORE(part) \
         ATVI_PAIR(1, 5, part) ATVI_PAIR(1, 6, part) ATVI_TURNS(4, part) ATVI_TURNS(5, part) ATVI_TURNS(6, part)
 #  define ATVI_NAMES_MORE(rows, part) , ATVI_FN(pair_##rows##_5##part), ATVI_FN(pair_##rows##_6##part)
-#  define ATVI_NAMES_TURNS(part) , ATVI_FN(pair_2_4##part) ATVI_NAMES_MORE(2, part)
 #else
-#  define ATVI_PAIRS_MORE(part)
+#  define ATVI_PAIRS_MORE(part) ATVI_PAIR(2, 4, part)
 #  define ATVI_NAMES_MORE(rows, part)
-#  define ATVI_NAMES_TURNS(part)
 #endif
 ATVI_PAIRS(0) ATVI_PAIRS(1)
 /* [whole, part of the last vector][rows - 1][vectors - 1] */
@@ -2261,7 +2265,6 @@ static const atvi_tile_fn ATVI_FN(pairs)[2][2][VPAIR] = { ATVI_NAMES(0), ATVI_NA
 #undef ATVI_PAIRS_MORE
 #undef ATVI_NAMES
 #undef ATVI_NAMES_MORE
-#undef ATVI_NAMES_TURNS
 #endif
 
 /* Two products of one shape, as matmul has them, with the same bits; the second's operands lie a_pair, b_pair and c_pair
@@ -2272,10 +2275,7 @@ static void ATVI_FN(matmul_pair)(int64_t M, int64_t N, int64_t K, const atv_real
                                  atv_real *C, int64_t c_m, int64_t c_pair, int64_t chunk) {
 #if VPAIR > 0
     if (M == 1 || M == 2) {
-        /* columns of a tile: whole panels, or an even part of one; of plain rows what there is a tile for */
-        const int64_t wide = VN * (M == 1 ? VPAIR : 2);
-        const int64_t most = b_k == ATVI_PANEL ? VN == ATVI_PANEL ? wide : ATVI_MIN(ATVI_PANEL, wide)
-                                               : VN * (M == 1 || VPAIR == 6 ? VPAIR : 3);
+        const int64_t most = b_k == ATVI_PANEL && VN < ATVI_PANEL ? ATVI_PANEL : VN * VPAIR;
         int64_t n;
         atvi_tile t;
         t.K = K; t.chunk = chunk; t.A = A; t.a_m = a_m; t.a_k = a_k; t.b_panel = b_panel; t.b_k = b_k; t.c_m = c_m;
@@ -2575,6 +2575,7 @@ static const atvi_kernels ATVI_FN(kernels) = {
 #undef V_TOP
 #undef V_RINT
 #undef V_POW2
+#undef V_SCALE
 #undef V_EXP
 #undef ATVI_SCALAR
 #undef ATVI_AVX2

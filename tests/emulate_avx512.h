@@ -18,17 +18,15 @@ static inline void emulate_store(float *p, simde__mmask16 mask, simde__m512 x) {
     for (i = 0; i < 16; i++) if (mask >> i & 1) p[i] = v.f32[i];
 }
 
-static inline simde__m512i emulate_to_int(simde__m512 x) {
-    simde__m512_private from = simde__m512_to_private(x);
-    simde__m512i_private to;
-    to.m256i[0] = _mm256_cvtps_epi32(from.m256[0]);
-    to.m256i[1] = _mm256_cvtps_epi32(from.m256[1]);
-    return simde__m512i_from_private(to);
+static inline simde__m512 emulate_scale(simde__mmask16 mask, simde__m512 x, simde__m512 n) {
+    simde__m512_private a = simde__m512_to_private(x), by = simde__m512_to_private(n);
+    int i;
+    for (i = 0; i < 16; i++) a.f32[i] = mask >> i & 1 ? a.f32[i] != a.f32[i] ? a.f32[i] : ldexpf(a.f32[i], (int)by.f32[i]) : 0;
+    return simde__m512_from_private(a);
 }
 
 #undef _mm512_mask_storeu_ps
 #define _mm512_mask_storeu_ps(p, mask, x) emulate_store(p, mask, x)
 #define _mm512_maskz_loadu_ps(mask, p) emulate_load(mask, p)
-#define _mm512_maskz_cvtps_epi32(mask, x) simde_mm512_maskz_mov_epi32(mask, emulate_to_int(x))
-#define _mm512_maskz_slli_epi32(mask, x, n) simde_mm512_maskz_mov_epi32(mask, simde_mm512_slli_epi32(x, n))
+#define _mm512_maskz_scalef_ps(mask, x, n) emulate_scale(mask, x, n)
 #define _mm512_maskz_sqrt_ps(mask, x) simde_mm512_maskz_mov_ps(mask, simde_mm512_sqrt_ps(x))
