@@ -1790,8 +1790,8 @@ ATVI_INLINE float32x4_t atvi_min_neon(float32x4_t a, float32x4_t b) { return vbs
 
 #ifndef V_EXP
 /* exp: 2^n e^r with |r| <= ln2/2 (n ln2 subtracted in two parts); (e^r - 1 - r) / r^2 is interpolated at 5 Chebyshev
-   points, which leaves 1e-8. Within 1.5 ULP; 0 from -86.98997 down (-86.64 where subnormals are flushed), infinity above
-   88.72. */
+   points, which leaves 1e-8. Within 1.5 ULP; 0 from -86.98997 down (-86.64 where subnormals are flushed, but
+   with AVX-512), infinity above 88.72. */
 #  define V_EXP(a) ATVI_FN(exp)(a)
 ATVI_INLINE V ATVI_FN(exp)(V x) {
     V n, r, p;
