@@ -2033,15 +2033,18 @@ static const atvi_tile_fn ATVI_FN(tiles_three)[2][6] = {ATVI_THREE(1), ATVI_THRE
    three rows and more, and AVX-512's of three vectors, ask instead for `next` and what follows it, next_n reals in even
    steps: what is asked for too fast is not brought. (Not so where one wide tile has all rows: it reads four lines of
    panels a step.) With next_n < 0 the last columns' tiles over strips ask for K plain rows of N from `next` on, -next_n
-   apart; where a_m is 1 the first columns' tiles ask for A itself, a line of each step before it is reached. */
+   apart; where a_m is 1 the first columns' tiles ask for A itself, a line of each step before it is reached. Whole tiles
+   that ask for nothing else ask for M rows of A from next_a on, unless it is NULL: half of them for all of it if it lies in
+   one piece, else each for a row. */
 static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
                             int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add,
-                            int64_t chunk, const atv_real *next, int64_t next_n) {
+                            int64_t chunk, const atv_real *next, int64_t next_n, const atv_real *next_a) {
     const int64_t width = VN * VCOLS;
     const char *soon = (const char *)next;
     const int64_t few = b_k == ATVI_PANEL && width > ATVI_PANEL ? VROWS : 2, next_lines = M > few ? next_n / ATVI_LINE : 0;
     const int64_t threes = VTALL == 8 && a_m != 0 && N % width == 3 * VN;
-    int64_t n = 0, asked = 0;
+    const int64_t each = a_m == K ? 1 + 2 * M / ATVI_MAX(1, N / width * ((M + VROWS - 1) / VROWS)) : 1;
+    int64_t n = 0, asked = 0, asked_a = next_a ? 0 : M;
     atvi_tile t;
     t.K = K; t.chunk = chunk; t.A = A; t.a_m = a_m; t.a_k = a_k; t.B = B; t.b_k = b_k; t.C = C; t.c_m = c_m;
     t.next_step = 64; t.bias = bias; t.add = add; t.b_panel = b_panel;
@@ -2143,6 +2146,11 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
             } else if (row_lines > 0) {
                 t.next = (const char *)(next_rows + --row_lines * ATVI_LINE);
                 t.next_step = b_k * (int64_t)sizeof(atv_real);
+                ATVI_FN(tiles_ahead)[0][rows - 1](&t);
+            } else if (asked_a < M && left == width) {
+                t.next = (const char *)(next_a + asked_a * a_m);
+                t.next_step = each * (int64_t)sizeof *next_a;
+                asked_a += each;
                 ATVI_FN(tiles_ahead)[0][rows - 1](&t);
             } else tiles[rows - 1](&t);
             m += rows;
@@ -2291,9 +2299,9 @@ static void ATVI_FN(matmul_pair)(int64_t M, int64_t N, int64_t K, const atv_real
         return;
     }
 #endif
-    ATVI_FN(matmul)(M, N, K, A, a_m, a_k, B, b_panel, b_k, C, c_m, NULL, 0, chunk, NULL, 0);
+    ATVI_FN(matmul)(M, N, K, A, a_m, a_k, B, b_panel, b_k, C, c_m, NULL, 0, chunk, NULL, 0, NULL);
     ATVI_FN(matmul)(M, N, K, A + a_pair, a_m, a_k, B + b_pair, b_panel, b_k, C + c_pair, c_m, NULL, 0, chunk,
-                    NULL, 0);
+                    NULL, 0, NULL);
 }
 
 /* Rows of A, as matmul has them, to strips for each of its tiles: a step's elements side by side, step after step. Columns
@@ -2601,7 +2609,7 @@ struct atvi_kernels {
     int copies_a;                                           /* into strips: it pays where a tile is narrow */
     void (*matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
                    int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add, int64_t chunk,
-                   const atv_real *next, int64_t next_n);
+                   const atv_real *next, int64_t next_n, const atv_real *next_a);
     void (*matmul_pair)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, int64_t a_pair,
                         const atv_real *B, int64_t b_panel, int64_t b_k, int64_t b_pair, atv_real *C, int64_t c_m,
                         int64_t c_pair, int64_t chunk);
@@ -3051,6 +3059,7 @@ ATVDEF atv_result atv_tensor_copy(atv_ctx *ctx, const atv_tensor *dst, const atv
 /* Rows and columns of one call, cut into items for the lanes. */
 #define ATVI_ROWS 8
 #define ATVI_COLS 64
+#define ATVI_AHEAD 16                                       /* rows that a block of columns asks for ahead */
 /* Lanes that may run at once; scratch is per lane. */
 static size_t atvi_lanes(const atv_ctx *ctx) { return (size_t)ctx->desc.n_threads; }
 static int64_t atvi_blocks(int64_t n, int64_t block) { return (n + block - 1) / block; }
@@ -3059,30 +3068,36 @@ static int64_t atvi_part(int64_t i, int64_t parts, int64_t n, int64_t unit) {
     return ATVI_MIN(n, atvi_blocks(n, unit) * i / parts * unit);
 }
 
+/* Asks for n reals. */
+static void atvi_ask(const atv_real *p, int64_t n) {
+    int64_t i;
+    for (i = 0; i < n; i += ATVI_LINE) ATVI_PREFETCH(p + i);
+}
+
 typedef struct atvi_embed_job {
-    int64_t C;
-    const int32_t *ids;
-    const int32_t *pos;
+    int64_t n, C;
+    const int32_t *ids, *pos;
     const atv_real *wte, *wpe;
     atv_real *out;
-    int64_t n;
+    const atvi_kernels *k;
 } atvi_embed_job;
 
 static void atvi_embed_item(void *arg, int64_t item, int lane) {
     const atvi_embed_job *j = (const atvi_embed_job *)arg;
-    int64_t t, c, end = ATVI_MIN(j->n, (item + 1) * ATVI_ROWS);
+    int64_t t, end = ATVI_MIN(j->n, (item + 1) * ATVI_ROWS);
     (void)lane;
     for (t = item * ATVI_ROWS; t < end; t++) {
-        const atv_real *e = j->wte + j->ids[t] * j->C, *p = j->wpe + j->pos[t] * j->C;
-        for (c = 0; c < j->C; c++) j->out[t * j->C + c] = e[c] + p[c];
+        if (t + 2 < j->n) atvi_ask(j->wte + j->ids[t + 2] * j->C, j->C);
+        memcpy(j->out + t * j->C, j->wte + j->ids[t] * j->C, (size_t)j->C * sizeof *j->out);
+        j->k->add(j->C, j->out + t * j->C, j->wpe + j->pos[t] * j->C);
     }
 }
 
 /* out[t] = wte[ids[t]] + wpe[pos[t]]   ids, pos [n]  wte [V,C]  wpe [T,C]  out [n,C] */
 static void atvi_embed(atv_ctx *ctx, int64_t n, int64_t C, const int32_t *ids, const int32_t *pos, const atv_real *wte,
                        const atv_real *wpe, atv_real *out) {
-    atvi_embed_job j = {0, NULL, NULL, NULL, NULL, NULL, 0};
-    j.C = C; j.ids = ids; j.pos = pos; j.wte = wte; j.wpe = wpe; j.out = out; j.n = n;
+    atvi_embed_job j;
+    j.n = n; j.C = C; j.ids = ids; j.pos = pos; j.wte = wte; j.wpe = wpe; j.out = out; j.k = ctx->kernels;
     atvi_parallel(ctx, atvi_blocks(n, ATVI_ROWS), atvi_embed_item, &j);
 }
 
@@ -3101,6 +3116,8 @@ static void atvi_embed_back_item(void *arg, int64_t item, int lane) {
     (void)lane;
     for (t = 0; t < j->n; t++) {
         const atv_real *d = j->dout + t * j->C + c;
+        atvi_ask(d + ATVI_AHEAD * j->C, cols);
+        if (t + ATVI_AHEAD < j->n) atvi_ask(j->dwte + j->ids[t + ATVI_AHEAD] * j->C + c, cols);
         j->k->add(cols, j->dwte + j->ids[t] * j->C + c, d);
         j->k->add(cols, j->dwpe + j->pos[t] * j->C + c, d);
     }
@@ -3188,6 +3205,12 @@ typedef struct atvi_linear_desc {
 #define ATVI_TALLER 192                                     /* of a block of columns of A */
 #define ATVI_APART (ATVI_TALLER + ATVI_PANEL)               /* reals between its copied columns: an odd number of lines */
 
+/* From one item of a lane to its next, very likely. */
+static int64_t atvi_stride(const atv_ctx *ctx, int64_t items) {
+    const int lanes = (int)atvi_lanes(ctx);
+    return atvi_ranges(items, lanes) > 1 ? 1 : lanes;
+}
+
 /* Items enough for the lanes to end together, though one may be slower. */
 static int64_t atvi_enough(const atv_ctx *ctx) { return 4 * (int64_t)atvi_lanes(ctx); }
 
@@ -3213,7 +3236,7 @@ typedef struct atvi_linear_job {
     int64_t strips_size;                                    /* of each lane */
     atvi_linear_desc l[ATVI_LINEARS];
     int64_t parts[ATVI_LINEARS];                            /* of the columns; 0: no such matrix */
-    int64_t stride;                                         /* from one item of a lane to its next, very likely */
+    int64_t stride;                                         /* as atvi_stride has it */
     const atvi_kernels *k;
 } atvi_linear_job;
 
@@ -3229,8 +3252,9 @@ static void atvi_linear_item(void *arg, int64_t item, int lane) {
     const atvi_linear_job *j = (const atvi_linear_job *)arg;
     const atvi_linear_desc *l = j->l;
     const int64_t *parts = j->parts;
-    const atv_real *next = atvi_linear_panels(j, item + j->stride);
     const int64_t K = j->K, step = j->strips ? atvi_step(K, ATVI_STEP) : K;
+    const atv_real *next = atvi_linear_panels(j, item + j->stride);
+    const atv_real *next_x = j->x + atvi_part((item + j->stride) % j->blocks, j->blocks, j->n, 1) * K;
     int64_t m, n, rows, cols, k, r;
     for (; item >= j->blocks * *parts; l++, parts++) item -= j->blocks * *parts;
     m = atvi_part(item % j->blocks, j->blocks, j->n, 1);
@@ -3247,7 +3271,7 @@ static void atvi_linear_item(void *arg, int64_t item, int lane) {
         }
         j->k->matmul(rows, cols, steps, A, j->strips ? 0 : K, 1, B, ATVI_PANEL * K, ATVI_PANEL, l->y + m * l->N + n, l->N,
                      l->b && k == 0 ? l->b + n : NULL, l->add || k > 0, atvi_chunk(K),
-                     k + steps < K ? B + steps * ATVI_PANEL : next, 0);
+                     k + steps < K ? B + steps * ATVI_PANEL : next, 0, j->strips || j->blocks == 1 ? NULL : next_x);
     }
     for (r = m; l->gelu && r < m + rows; r++) j->k->gelu(cols, l->y + r * l->N + n, l->gelu + r * l->N + n);
 }
@@ -3286,7 +3310,7 @@ static void atvi_linears(atv_ctx *ctx, int64_t n, int64_t K, const atv_real *x, 
         j.parts[i] = ATVI_MIN(parts, atvi_blocks(N, j.unit));
         items += j.blocks * j.parts[i];
     }
-    j.stride = atvi_ranges(items, (int)lanes) > 1 ? 1 : lanes;
+    j.stride = atvi_stride(ctx, items);
     atvi_parallel(ctx, items, atvi_linear_item, &j);
 }
 
@@ -3338,7 +3362,10 @@ static void atvi_colsum_item(void *arg, int64_t item, int lane) {
     const atvi_colsum_job *j = (const atvi_colsum_job *)arg;
     int64_t t, c = item * ATVI_COLS, cols = ATVI_MIN(ATVI_COLS, j->N - c);
     (void)lane;
-    for (t = 0; t < j->n; t++) j->k->add(cols, j->sum + c, j->x + t * j->N + c);
+    for (t = 0; t < j->n; t++) {
+        atvi_ask(j->x + (t + ATVI_AHEAD) * j->N + c, cols);
+        j->k->add(cols, j->sum + c, j->x + t * j->N + c);
+    }
 }
 
 /* ---- products that read their operands down the columns ---- */
@@ -3362,6 +3389,7 @@ typedef struct atvi_product_job {
     int64_t a_size;                                         /* of each lane */
     int add, own_b, a_stays;                                /* a_stays: its columns are read where they lie */
     int64_t chunk, blocks, parts;                           /* of the rows, of the columns */
+    int64_t stride;                                         /* as atvi_stride has it */
     const atvi_kernels *k;
 } atvi_product_job;
 
@@ -3384,6 +3412,7 @@ static void atvi_product_item(void *arg, int64_t item, int lane) {
     const int64_t n0 = atvi_part(item / j->blocks, j->parts, j->N, unit);
     const int64_t rows = atvi_part(item % j->blocks + 1, j->blocks, j->M, 1) - m;
     const int64_t n1 = atvi_part(item / j->blocks + 1, j->parts, j->N, unit), most = j->own_b ? ATVI_COLS : j->N;
+    const atv_real *next_rows = j->A + atvi_part((item + j->stride) % j->blocks, j->blocks, j->M, 1) * j->a_m;
     atv_real *a = j->a + lane * j->a_size, *b = j->b + lane * ATVI_OWN_B;
     int64_t k, n, i;
     for (k = 0; k < j->K; k += j->step) {
@@ -3413,7 +3442,8 @@ static void atvi_product_item(void *arg, int64_t item, int lane) {
                 b_k = ATVI_PANEL;
             }
             j->k->matmul(rows, cols, steps, A, a_m, a_k, B, b_panel, b_k, j->C + m * j->c_m + n, j->c_m, NULL,
-                         j->add || k > 0, j->chunk, next, next_n);
+                         j->add || k > 0, j->chunk, next, next_n,
+                         a_m <= 1 ? NULL : k + steps < j->K ? A + steps : next_rows);
         }
     }
 }
@@ -3443,7 +3473,7 @@ static void atvi_product(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const at
     atvi_product_job j;
     j.M = M; j.N = N; j.K = K;
     j.A = A; j.a_m = a_m; j.a_k = a_k; j.B = B; j.b_panel = ATVI_PANEL; j.b_k = N;
-    j.C = C; j.c_m = N; j.add = add; j.chunk = atvi_chunk(K); j.k = ctx->kernels;
+    j.C = C; j.c_m = N; j.add = add; j.chunk = atvi_chunk(K); j.blocks = j.parts = 1; j.k = ctx->kernels;
     j.a = scratch; j.a_size = atvi_copy_a(ctx, ATVI_TALLEST); j.b = scratch + j.a_size * lanes;
     j.own_b = strips && !copies;
     j.step = atvi_step(K, longest = j.own_b ? ATVI_SHORT : ATVI_STEP);
@@ -3454,6 +3484,7 @@ static void atvi_product(atv_ctx *ctx, int64_t M, int64_t N, int64_t K, const at
         j.blocks = atvi_row_blocks(ctx, M, tall, copies ? 0 : enough, tall / 2);
         j.parts = j.blocks < enough ? ATVI_MIN(atvi_blocks(enough, j.blocks), atvi_blocks(N, 4 * ATVI_COLS)) : 1;
     }
+    j.stride = atvi_stride(ctx, j.blocks * j.parts);
     if (!copies) atvi_parallel(ctx, j.blocks * j.parts, atvi_product_item, &j);
     for (n = 0; copies && n < N; n += ATVI_MOST)
         for (k = 0; k < K; k += j.step) {
@@ -3701,7 +3732,7 @@ static void atvi_attn_rows(const atvi_attn_call *c, const atvi_attn_seq *s, cons
     int64_t i, lo, hi;
     k->matmul(b->rows, b->cols, d->head_dim, atvi_at(&c->q, s->b, s->q_at + b->i0, h), c->q.pos, 1,
               b->k + b->j0 * d->head_dim, (int64_t)ATVI_PANEL * d->head_dim, ATVI_PANEL, b->p, b->stride, NULL, 0,
-              atvi_attn_chunk(d->head_dim), NULL, 0);
+              atvi_attn_chunk(d->head_dim), NULL, 0, NULL);
     for (i = 0; i < b->rows; i++) {
         atv_real *p = b->p + i * b->stride, lse = -(atv_real)HUGE_VAL;
         atvi_visible(d, s, b->i0 + i, &lo, &hi);
@@ -3742,7 +3773,7 @@ static void atvi_attn_forward_item(void *arg, int64_t item, int lane) {
             if (c->out.p)
                 k->matmul(b.rows, d->value_dim, b.cols, b.p, b.stride, 1, b.v_rows + b.j0 * ATVI_PANEL, ATVI_PANEL * b.keys,
                           ATVI_PANEL, atvi_at(&c->out, s.b, s.q_at + i0, h), c->out.pos, NULL, 0, atvi_attn_chunk(b.cols),
-                          NULL, 0);
+                          NULL, 0, NULL);
             if (c->probs.p) {
                 int64_t i;
                 for (i = 0; i < b.rows; i++)
@@ -3802,17 +3833,19 @@ static void atvi_attn_backward_item(void *arg, int64_t item, int lane) {
                 b.cols = ATVI_MIN(ATVI_KEYS, end - b.j0);
                 atvi_attn_rows(c, &s, &b, h, 1);
                 k->matmul(b.cols, d->value_dim, b.rows, b.p, 1, b.stride, dout_rows, ATVI_PANEL * b.rows, ATVI_PANEL,
-                          atvi_at(&c->dv, s.b, s.k_at + b.j0, g), c->dv.pos, NULL, 1, atvi_attn_chunk(b.rows), NULL, 0);
+                          atvi_at(&c->dv, s.b, s.k_at + b.j0, g), c->dv.pos, NULL, 1, atvi_attn_chunk(b.rows), NULL, 0,
+                          NULL);
                 k->matmul(b.rows, b.cols, d->value_dim, dout, c->dout.pos, 1, b.v + b.j0 * d->value_dim,
                           (int64_t)ATVI_PANEL * d->value_dim, ATVI_PANEL, dp, b.stride, NULL, 0,
-                          atvi_attn_chunk(d->value_dim), NULL, 0);
+                          atvi_attn_chunk(d->value_dim), NULL, 0, NULL);
                 for (i = 0; i < b.rows; i++)
                     k->softmax_back(b.cols, b.p + i * b.stride, dp + i * b.stride, (atv_real)d->scale, delta[i]);
                 k->matmul(b.rows, d->head_dim, b.cols, dp, b.stride, 1, b.k_rows + b.j0 * ATVI_PANEL, ATVI_PANEL * b.keys,
                           ATVI_PANEL, atvi_at(&c->dq, s.b, s.q_at + i0, h), c->dq.pos, NULL, 1, atvi_attn_chunk(b.cols),
-                          NULL, 0);
+                          NULL, 0, NULL);
                 k->matmul(b.cols, d->head_dim, b.rows, dp, 1, b.stride, q_rows, ATVI_PANEL * b.rows, ATVI_PANEL,
-                          atvi_at(&c->dk, s.b, s.k_at + b.j0, g), c->dk.pos, NULL, 1, atvi_attn_chunk(b.rows), NULL, 0);
+                          atvi_at(&c->dk, s.b, s.k_at + b.j0, g), c->dk.pos, NULL, 1, atvi_attn_chunk(b.rows), NULL, 0,
+                          NULL);
             }
         }
     }
@@ -4175,7 +4208,7 @@ static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, cons
         if (two) k->matmul_pair(heads, to - from, q_k, q, q_m, 1, heads * q_m, keys + from * q_k, ATVI_PANEL * q_k,
                                 ATVI_PANEL, kv->room * q_k, p + from, stride, heads * stride, atvi_attn_chunk(q_k));
         else k->matmul(heads, to - from, q_k, q, q_m, 1, keys + from * q_k, ATVI_PANEL * q_k, ATVI_PANEL, p + from, stride,
-                       NULL, 0, atvi_attn_chunk(q_k), values + from * o_k * 2 / 3, (to - from) * o_k * 2 / 3);
+                       NULL, 0, atvi_attn_chunk(q_k), values + from * o_k * 2 / 3, (to - from) * o_k * 2 / 3, NULL);
     }
     for (n = 0; n < all; n++) {
         atv_real *x = p + n * stride;
@@ -4187,7 +4220,7 @@ static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, cons
     if (two) k->matmul_pair(heads, o_k, slots, p, stride, 1, heads * stride, values, ATVI_PANEL, o_k, kv->room * o_k,
                             out, o_m, heads * o_m, atvi_attn_chunk(slots));
     else k->matmul(heads, o_k, slots, p, stride, 1, values, ATVI_PANEL, o_k, out, o_m, NULL, 0, atvi_attn_chunk(slots),
-                   next_n ? next + next_n / 3 : NULL, next_n * 2 / 3);
+                   next_n ? next + next_n / 3 : NULL, next_n * 2 / 3, NULL);
     for (n = 0; n < all && !attn->in_order; n++)
         memcpy(atvi_at(&j->out, 0, row, head[n]), out + n * o_k, (size_t)o_k * sizeof *out);
 }
@@ -4835,7 +4868,7 @@ static void atvi_loss_item(void *arg, int64_t row, int lane) {
     const atvi_loss_job *j = (const atvi_loss_job *)arg;
     atv_real *x = j->logits + row * j->V, target = x[j->targets[row]];
     (void)lane;
-    j->logp[row] = (double)target - (j->gradient ? j->k->softmax(j->V, x, 1, NULL, 0) : j->k->logsumexp(j->V, x));
+    j->logp[row] = (double)target - (j->gradient ? j->k->softmax(j->V, x, 1, x + j->V, j->V) : j->k->logsumexp(j->V, x));
     if (j->gradient) x[j->targets[row]] -= 1;               /* d(-log p_t) / dlogits = p - onehot(t) */
 }
 

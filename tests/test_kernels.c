@@ -137,7 +137,7 @@ static void run_matmul(const atvi_kernels *k, const product *p, int64_t m0, int6
     }
     k->matmul(M, N, p->K, A, a_m, a_k, areas[1].p + at_b(p, 0, n0), b_panel, b_k,
               areas[2].p + m0 * c_m + n0, c_m, p->biased ? areas[3].p + n0 : NULL, p->add, p->chunk, next,
-              next ? M % 3 * p->K * N : 0);
+              next ? M % 3 * p->K * N : 0, p->strips || N % 2 ? NULL : A);
 }
 
 static float *floats(int64_t n) {
