@@ -4851,6 +4851,24 @@ static void atvi_gelu_back(atv_ctx *ctx, int64_t n, const atv_real *x, atv_real 
     atvi_parallel(ctx, atvi_blocks(n, ATVI_STRETCH), atvi_gelu_back_item, &j);
 }
 
+typedef struct atvi_copy_job { int64_t n; atv_real *to; const atv_real *from; } atvi_copy_job;
+
+static void atvi_copy_item(void *arg, int64_t item, int lane) {
+    const atvi_copy_job *j = (const atvi_copy_job *)arg;
+    const int64_t i = item * ATVI_STRETCH;
+    const size_t size = (size_t)ATVI_MIN(ATVI_STRETCH, j->n - i) * sizeof *j->to;
+    (void)lane;
+    if (j->from) memcpy(j->to + i, j->from + i, size);
+    else memset(j->to + i, 0, size);
+}
+
+/* from NULL: zeros */
+static void atvi_copy(atv_ctx *ctx, atv_real *to, const atv_real *from, int64_t n) {
+    atvi_copy_job j;
+    j.n = n; j.to = to; j.from = from;
+    if (to != from) atvi_parallel(ctx, atvi_blocks(n, ATVI_STRETCH), atvi_copy_item, &j);
+}
+
 /* ==== >>loss ====================================================================================================== */
 
 #define ATVI_LOSS_ROWS 1024                             /* positions whose logits exist at once */
@@ -5096,7 +5114,7 @@ ATVDEF atv_result atv_work_create(atv_model *model, const atv_work_desc *desc, a
 ATVDEF void atv_work_destroy(atv_work *work) { if (work) atvi_free(work->ctx, work); }
 ATVDEF atv_tensor atv_work_grad(const atv_work *work, int i) { return atvi_param_tensor(work->model, i, work->grads); }
 ATVDEF void atv_work_zero_grad(atv_work *work) {
-    if (work->grads) memset(work->grads, 0, work->model->n_values * sizeof *work->grads);
+    if (work->grads) atvi_copy(work->ctx, work->grads, NULL, (int64_t)work->model->n_values);
 }
 
 static atv_result atvi_check_ids(atv_ctx *ctx, const char *name, const int32_t *ids, int64_t n, int vocab) {
@@ -5203,24 +5221,6 @@ static atvi_attn_call atvi_layer_call(const atv_work *w, const atv_batch *batch,
     c.out = atvi_heads_view(a->att, l->num_heads, l->value_dim);
     if (a->lse) c.lse = atvi_heads_view(a->lse, l->num_heads, 1);
     return c;
-}
-
-typedef struct atvi_copy_job { int64_t n; atv_real *to; const atv_real *from; } atvi_copy_job;
-
-static void atvi_copy_item(void *arg, int64_t item, int lane) {
-    const atvi_copy_job *j = (const atvi_copy_job *)arg;
-    const int64_t i = item * ATVI_STRETCH;
-    const size_t size = (size_t)ATVI_MIN(ATVI_STRETCH, j->n - i) * sizeof *j->to;
-    (void)lane;
-    if (j->from) memcpy(j->to + i, j->from + i, size);
-    else memset(j->to + i, 0, size);
-}
-
-/* from NULL: zeros */
-static void atvi_copy(atv_ctx *ctx, atv_real *to, const atv_real *from, int64_t n) {
-    atvi_copy_job j;
-    j.n = n; j.to = to; j.from = from;
-    if (to != from) atvi_parallel(ctx, atvi_blocks(n, ATVI_STRETCH), atvi_copy_item, &j);
 }
 
 /* Queries, and keys and values unless another layer's are read, of x [n,C]. */
@@ -5345,7 +5345,7 @@ static void atvi_loss(atv_work *w, const atv_batch *batch, int64_t N, int gradie
         }
         if (!gradient) continue;
         atvi_linear_back(ctx, n, V, C, w->logits, w->lnf, m->head, w->dlnf, 0, atvi_grad(w, m->head), NULL, w->copy);
-        memset(w->lnf, 0, (size_t)(n * C) * sizeof *w->lnf);                   /* now the gradient of lnf_in */
+        atvi_copy(ctx, w->lnf, NULL, n * C);                                   /* now the gradient of lnf_in */
         atvi_norm_back(ctx, n, C, w->lnf_in, m->lnf_w, w->lnf_mean, w->lnf_rstd, w->dlnf, w->lnf,
                        atvi_grad(w, m->lnf_w), atvi_grad(w, m->lnf_b));
         for (r = 0; r < n; r++)
