@@ -147,6 +147,7 @@ static int claim_take(claim *out, const char *base, int stale) {
         if (alive) return alive < 0 ? -1 : 0;
     }
     c.generation++;
+    n = snprintf(line, sizeof line, "%s %ld %ld\n", claim_host().s, (long)getpid(), (long)time(NULL));
     fd = open(claim_file(&c, c.generation).s, O_WRONLY | O_APPEND | O_CREAT | O_EXCL, 0666);
     if (fd < 0) {
         int error = errno;                                  /* sshfs says EPERM when another was first */
@@ -154,7 +155,6 @@ static int claim_take(claim *out, const char *base, int stale) {
         errno = error;
         return -1;
     }
-    n = snprintf(line, sizeof line, "%s %ld %ld\n", claim_host().s, (long)getpid(), (long)time(NULL));
     if (write(fd, line, (size_t)n) != n) {
         close(fd);
         return -1;

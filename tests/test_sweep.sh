@@ -27,6 +27,18 @@ done > "$t/pairs/agreement.json"
 pairs=
 results() { find "$t/$1/runs" -name result.json -o -name 'glue-parity-*.json' -o -name 'pairs-*.json' | wc -l; }
 random() { od -An -N2 -tu2 /dev/urandom | tr -d ' '; }
+caught() {      # caught OUT PID FILE: the worker PID is suspended amid a run of its that has FILE; 1: there was no such time
+    for try in $(seq 1000); do
+        kill -STOP "$2" 2> /dev/null || return 1
+        for claim in "$t/$1"/runs/*/claim.?; do
+            dir=${claim%/*}
+            [ -f "$dir/$3" ] && [ ! -f "$dir/result.json" ] && [ "$(cut -d ' ' -f 2 "$claim")" = "$2" ] && return 0
+        done
+        kill -CONT "$2"
+        sleep 0.02
+    done
+    return 1
+}
 
 # What must hold of a sweep that is done: held WHAT OUT MOST_CLAIMS
 held() {
@@ -44,10 +56,10 @@ held() {
     for claim in "$t/$2"/runs/*/*claim.*; do
         case $claim in *.tmp) continue ;; esac              # who was killed was asking the time
         n=$((n + 1))
-        [ "$(wc -l < "$claim")" -eq 1 ]
-        result $? "$1: $claim was had by more than one: $(cat "$claim")"
         next=${claim%.*}.$((${claim##*.} + 1))
-        if [ -f "$next" ]; then
+        [ "$(wc -l < "$claim")" -eq 1 ] || { [ ! -s "$claim" ] && [ -f "$next" ]; }     # killed before it wrote
+        result $? "$1: $claim was had by more than one: $(cat "$claim")"
+        if [ -s "$next" ]; then
             [ "$(stat -c %Y "$claim")" -le "$(cut -d ' ' -f 3 "$next")" ]
             result $? "$1: $claim was still kept when $next began"
         fi
@@ -104,9 +116,11 @@ result $? "no room for settings: $(cat "$t/full.log")"
 
 done=0
 for i in 1 2 3; do worker killed 120 killed.$i.log; eval "pid$i=$!"; done
+caught killed "$pid1" settings.json                         # the first one surely trains
+result $? "no worker was killed amid a run"
 while [ $done -lt "$kills" ]; do
-    sleep "$(($(random) % 2)).$(($(random) % 10))"
-    i=$(($(random) % 3 + 1))
+    i=1
+    [ $done -eq 0 ] || { sleep "0.$(($(random) % 5))"; i=$(($(random) % 3 + 1)); }
     eval "pid=\$pid$i"
     kill -9 "$pid" 2> /dev/null && done=$((done + 1))
     wait "$pid" 2> /dev/null
@@ -115,7 +129,8 @@ while [ $done -lt "$kills" ]; do
     eval "pid$i=$!"
 done
 wait
-worker killed 120 killed.4.log                              # takes up what the last one killed had
+sleep 2                                                     # until a claim that is still empty counts as dead
+worker killed 1 killed.4.log                                # takes up what the last one killed had
 wait $!
 result $? "the last worker: $(tail -n 1 "$t/killed.4.log")"
 [ -n "$(find "$t/killed/runs" -name claim.2)" ]
@@ -124,17 +139,11 @@ held "killed $done times" killed $((pieces + done))
 
 # ---- suspended until its run is another's
 
-for try in 1 2 3 4 5; do                                     # until it is stopped between its first checkpoint and its end
+for life in 1 2 3 4 5; do                                    # until it is stopped between its first checkpoint and its end
     rm -rf "$t/slept"
     worker slept 1 slept.1.log
     sleeper=$!
-    for i in $(seq 600); do
-        [ -n "$(find "$t/slept/runs" -name trainer.safetensors 2> /dev/null)" ] && break
-        sleep 0.1
-    done
-    kill -STOP $sleeper
-    [ -n "$(find "$t/slept/runs" -name trainer.safetensors)" ] && break
-    kill -CONT $sleeper
+    caught slept $sleeper trainer.safetensors && break
     wait $sleeper
 done
 worker slept 1 slept.2.log
