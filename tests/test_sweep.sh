@@ -27,7 +27,7 @@ done > "$t/pairs/agreement.json"
 pairs=
 results() { find "$t/$1/runs" -name result.json -o -name 'glue-parity-*.json' -o -name 'pairs-*.json' | wc -l; }
 random() { od -An -N2 -tu2 /dev/urandom | tr -d ' '; }
-caught() {      # caught OUT PID FILE: the worker PID is suspended amid a run of its that has FILE; 1: there was no such time
+caught() {      # caught OUT PID FILE: the worker PID is suspended amid a run that has FILE; 1: it never was in one
     for try in $(seq 1000); do
         kill -STOP "$2" 2> /dev/null || return 1
         for claim in "$t/$1"/runs/*/claim.?; do
