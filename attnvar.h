@@ -965,6 +965,7 @@ ATVDEF atv_result atv_finetune_bytes(const atv_model *model, const atv_data *tra
 #endif
 #ifdef __GNUC__
 #  define ATVI_PREFETCH(p) __builtin_prefetch((p), 0, 2)
+#  define ATVI_PREFETCH_NEAR(p) __builtin_prefetch((p), 0, 3)
 #  define ATVI_PREFETCH_WRITE(p) __builtin_prefetch((p), 1, 3)
 #  define ATVI_FORGET(x) __asm__ volatile("" : "+r"(x))     /* what was computed from x is computed anew */
 #  define ATVI_ALONE __attribute__((noinline, aligned(64)))   /* 2 % hang on where in the cache's lines a loop lies */
@@ -972,6 +973,7 @@ ATVDEF atv_result atv_finetune_bytes(const atv_model *model, const atv_data *tra
 #  define ATVI_FORGET(x) ((void)(x))
 #  define ATVI_ALONE
 #  define ATVI_PREFETCH(p) ((void)(p))
+#  define ATVI_PREFETCH_NEAR(p) ((void)(p))
 #  define ATVI_PREFETCH_WRITE(p) ((void)(p))
 #endif
 #if defined(__clang__)
@@ -1566,12 +1568,18 @@ typedef struct atvi_tile {
     int64_t K, chunk, a_m, a_k, b_panel, b_k, c_m, last;    /* last: elements of the last vector that count */
     const atv_real *A, *B, *bias;
     atv_real *C;
-    const char *next;                                       /* what to ask for meanwhile, */
-    int64_t next_step;                                      /* and how many bytes on, where that is a line or less a step */
+    const char *next, *then;                                /* what to ask for meanwhile, */
+    int64_t next_step, until;                               /* so many bytes on a step, and after which step `then` */
     int64_t a_pair, b_pair, c_pair;                         /* from the first product's operands to the second's */
     int add;
 } atvi_tile;
 typedef void (*atvi_tile_fn)(const atvi_tile *t);
+
+/* What comes soon, to ask for: n reals from `next` on, then then_n from `then` on. */
+typedef struct atvi_soon {
+    const atv_real *next, *then;
+    int64_t n, then_n;
+} atvi_soon;
 
 #endif /* first half of the implementation */
 /* The kernels are written once. The implementation includes this file again for each instruction set, with ATVI_PASS
@@ -1598,6 +1606,7 @@ typedef void (*atvi_tile_fn)(const atvi_tile *t);
 #  define VWIDE          VCOLS                              /* vectors of one that is a single row high, */
 #  define VPAIR          0                                  /* and of each of two at once; 0: one after the other */
 #  define VSTEPS         1                                  /* steps of K that a tile's loop takes at once where it can */
+#  define VONCE          0                                  /* panels' vectors of one whose B is read once; 0: no gain */
 #  define V_SET(x)       (x)
 #  define V_LOAD(p)      (*(p))
 #  define V_LOADN(p, n)  (*(p))
@@ -1637,6 +1646,7 @@ static float atvi_pow2_scalar(float n) {
 #  define VWIDE          12
 #  define VPAIR          6
 #  define VSTEPS         4
+#  define VONCE          0
 #  define V_SET(x)       _mm256_set1_ps(x)
 #  define V_LOAD(p)      _mm256_loadu_ps(p)
 #  define V_LOADN(p, n)  _mm256_maskload_ps(p, atvi_mask_avx2(n))
@@ -1702,6 +1712,7 @@ ATVI_INLINE float atvi_top_avx2(__m256 v) {
 #  define VWIDE          VCOLS
 #  define VPAIR          VCOLS
 #  define VSTEPS         1
+#  define VONCE          3
 #  define V_SET(x)       _mm512_set1_ps(x)
 #  define V_LOAD(p)      _mm512_loadu_ps(p)
 #  define V_LOADN(p, n)  _mm512_maskz_loadu_ps((__mmask16)((1u << (n)) - 1), p)
@@ -1745,6 +1756,7 @@ ATVI_INLINE float atvi_top_avx512(__m512 v) {
 #  define VWIDE          VCOLS
 #  define VPAIR          VCOLS
 #  define VSTEPS         1
+#  define VONCE          0
 #  define V_SET(x)       vdupq_n_f32(x)
 #  define V_LOAD(p)      vld1q_f32(p)
 #  define V_LOADN(p, n)  atvi_loadn_neon(p, n)
@@ -1839,11 +1851,13 @@ ATVI_INLINE void ATVI_FN(step)(const int rows, const int vecs, const int part, c
    (ATVI_IN_ROWS, K and chunk multiples of VSTEPS), or a step's elements side by side, one step's after the other's
    (ATVI_IN_STRIPS) or apart (ATVI_IN_COLUMNS), and a turn is VSTEPS steps: little is left in it but the sums and what they
    load. That counts most where the core's other hyperthread is busy, and half as many operations start in a cycle.
+   ATVI_ONCE is as ATVI_ANYHOW, but asks at the pace of t->next_step and into the nearest cache.
    rows to form are constants in each of the functions below, which are not inlined: alone, they have registers enough. */
 #define ATVI_ANYHOW 0
 #define ATVI_IN_ROWS 1
 #define ATVI_IN_STRIPS 2
 #define ATVI_IN_COLUMNS 3
+#define ATVI_ONCE 4
 ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, const int ahead, const int form,
                                const atvi_tile *t) {
     const atv_real *a[(VTALL + 2) / 3], *at[(VTALL + 2) / 3];           /* three rows a pointer keep addresses short */
@@ -1851,12 +1865,13 @@ ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, c
     const char *next = t->next;
     const int64_t a_m = form == ATVI_IN_STRIPS || form == ATVI_IN_COLUMNS ? 1 : t->a_m;
     const int64_t a_k = form == ATVI_IN_STRIPS ? rows : form == ATVI_IN_ROWS ? 1 : t->a_k;
-    const int64_t b_panel = t->b_panel, b_k = form == ATVI_ANYHOW ? t->b_k : ATVI_PANEL;
+    const int64_t b_panel = t->b_panel, b_k = form == ATVI_ANYHOW || form == ATVI_ONCE ? t->b_k : ATVI_PANEL;
     const int64_t last = t->last, next_step = t->next_step;
-    int64_t left = t->K;
+    int64_t left = t->K, until = t->until;
     int r, c, u, add = t->add;
     (void)next;
     (void)next_step;
+    (void)until;
     ATVI_UNROLL for (r = 0; r < rows; r += 3) a[r / 3] = t->A + r * a_m;
     do {
         V acc[VTALL][VWIDE];
@@ -1868,7 +1883,7 @@ ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, c
                 if (rows <= VROWS && c * VN % ATVI_LINE == 0) ATVI_PREFETCH_WRITE(t->C + r * c_m + c * VN);
             }
         ATVI_FORGET(c_m);                                   /* or all addresses of C are kept over the loop */
-        for (; form != ATVI_ANYHOW && n >= VSTEPS; n -= VSTEPS) {
+        for (; form != ATVI_ANYHOW && form != ATVI_ONCE && n >= VSTEPS; n -= VSTEPS) {
             ATVI_UNROLL for (u = 0; u < VSTEPS; u++) {
                 ATVI_UNROLL for (r = 0; r < rows; r += 3) at[r / 3] = a[r / 3] + u * a_k;
                 if (u < ahead) ATVI_PREFETCH(next + u * 64);
@@ -1879,17 +1894,17 @@ ATVI_INLINE void ATVI_FN(tile)(const int rows, const int vecs, const int part, c
             next += ahead * (form == ATVI_IN_STRIPS ? next_step : 64);
         }
         for (; form != ATVI_IN_ROWS && n > 0; n--) {
-            if (ahead > 0) ATVI_PREFETCH(next);
-            if (ahead > 1) ATVI_PREFETCH(next + 64);
-            if (ahead > 2) ATVI_PREFETCH(next + 128);
-            if (ahead > 3) ATVI_PREFETCH(next + 192);
+            ATVI_UNROLL for (u = 0; u < ahead; u++)
+                if (form == ATVI_ONCE) ATVI_PREFETCH_NEAR(next + u * 64);
+                else ATVI_PREFETCH(next + u * 64);
             ATVI_FN(step)(rows, vecs, part, a, a_m, B, b_panel, last, acc);
             ATVI_UNROLL for (r = 0; r < rows; r += 3) {
                 a[r / 3] += a_k;
                 if (rows > VROWS) ATVI_FORGET(a[r / 3]);    /* an index for each row would cost an operation for each */
             }
             B += b_k;
-            next += ahead == 1 ? next_step : 64 * ahead;
+            next += form == ATVI_ONCE || ahead == 1 ? next_step : 64 * ahead;
+            if (form == ATVI_ONCE && --until == 0) next = t->then;
         }
         ATVI_UNROLL for (r = 0; r < rows; r++)
             ATVI_UNROLL for (c = 0; c < vecs; c++) {
@@ -2006,16 +2021,29 @@ ATVI_TILE(6, 2, 0, 1, 0) ATVI_TILE(7, 2, 0, 1, 0) ATVI_TILE(8, 2, 0, 1, 0) ATVI_
 static const atvi_tile_fn ATVI_FN(tiles_tall)[2][3] = {
     {ATVI_FN(tile_6_2010), ATVI_FN(tile_7_2010), ATVI_FN(tile_8_2010)}, {NULL, ATVI_FN(tile_7_2020), ATVI_FN(tile_8_2020)}
 };
-#define ATVI_THREE(ahead) \
-        ATVI_TILE(3, 3, 0, ahead, 0) ATVI_TILE(4, 3, 0, ahead, 0) ATVI_TILE(5, 3, 0, ahead, 0) \
-        ATVI_TILE(6, 3, 0, ahead, 0) ATVI_TILE(7, 3, 0, ahead, 0) ATVI_TILE(8, 3, 0, ahead, 0)
-ATVI_THREE(1) ATVI_THREE(2)
-#undef ATVI_THREE
-#define ATVI_THREE(ahead) { ATVI_FN(tile_3_30##ahead##0), ATVI_FN(tile_4_30##ahead##0), ATVI_FN(tile_5_30##ahead##0), \
-                            ATVI_FN(tile_6_30##ahead##0), ATVI_FN(tile_7_30##ahead##0), ATVI_FN(tile_8_30##ahead##0) }
-/* three vectors, a head of 48: [1, 2 lines asked for][rows - 3] */
-static const atvi_tile_fn ATVI_FN(tiles_three)[2][6] = {ATVI_THREE(1), ATVI_THREE(2)};
-#undef ATVI_THREE
+#endif
+#if VONCE == 3
+#define ATVI_TALL(vecs, part) \
+        ATVI_TILE(3, vecs, part, vecs, 4) ATVI_TILE(4, vecs, part, vecs, 4) ATVI_TILE(5, vecs, part, vecs, 4) \
+        ATVI_TILE(6, vecs, part, vecs, 4) ATVI_TILE(7, vecs, part, vecs, 4) ATVI_TILE(8, vecs, part, vecs, 4)
+#define ATVI_ALL(part) \
+        ATVI_TALL(1, part) ATVI_TALL(2, part) ATVI_TALL(3, part) \
+        ATVI_TILE(3, 4, part, 4, 4) ATVI_TILE(4, 4, part, 4, 4) ATVI_TILE(5, 4, part, 4, 4) ATVI_TILE(6, 4, part, 4, 4)
+ATVI_ALL(0) ATVI_ALL(1)
+#undef ATVI_TALL
+#undef ATVI_ALL
+#define ATVI_TALL(vecs, part) \
+        ATVI_FN(tile_3_##vecs##part##vecs##4), ATVI_FN(tile_4_##vecs##part##vecs##4), \
+        ATVI_FN(tile_5_##vecs##part##vecs##4), ATVI_FN(tile_6_##vecs##part##vecs##4)
+#define ATVI_TALLER(vecs, part) \
+        {ATVI_TALL(vecs, part), ATVI_FN(tile_7_##vecs##part##vecs##4), ATVI_FN(tile_8_##vecs##part##vecs##4)}
+#define ATVI_ALL(part) \
+        {ATVI_TALLER(1, part), ATVI_TALLER(2, part), ATVI_TALLER(3, part), {ATVI_TALL(4, part), NULL, NULL}}
+/* whose B is read once: [whole, part of the last vector][vectors - 1][rows - 3] */
+static const atvi_tile_fn ATVI_FN(tiles_once)[2][4][6] = {ATVI_ALL(0), ATVI_ALL(1)};
+#undef ATVI_TALL
+#undef ATVI_TALLER
+#undef ATVI_ALL
 #endif
 #undef ATVI_TILE
 #undef ATVI_TILES
@@ -2030,9 +2058,8 @@ static const atvi_tile_fn ATVI_FN(tiles_three)[2][6] = {ATVI_THREE(1), ATVI_THRE
    A tile's width of columns at a time, in tiles of nearly equal height; they ask for the columns that come next while they
    work, and the last for `next`, unless it is NULL: panels' lines as evenly as whole lines a turn allow, or all in few
    steps (over columns none); of plain rows a line each, the next tile for the next line. With next_n > 0 whole tiles of
-   three rows and more, and AVX-512's of three vectors, ask instead for `next` and what follows it, next_n reals in even
-   steps: what is asked for too fast is not brought. (Not so where one wide tile has all rows: it reads four lines of
-   panels a step.) With next_n < 0 the last columns' tiles over strips ask for K plain rows of N from `next` on, -next_n
+   three rows and more ask instead for `next` and what follows it, next_n reals in even steps: what is asked for too fast
+   is not brought. With next_n < 0 the last columns' tiles over strips ask for K plain rows of N from `next` on, -next_n
    apart; where a_m is 1 the first columns' tiles ask for A itself, a line of each step before it is reached. Whole tiles
    that ask for nothing else ask for M rows of A from next_a on, unless it is NULL: half of them for all of it if it lies in
    one piece, else each for a row. */
@@ -2041,8 +2068,7 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
                             int64_t chunk, const atv_real *next, int64_t next_n, const atv_real *next_a) {
     const int64_t width = VN * VCOLS;
     const char *soon = (const char *)next;
-    const int64_t few = b_k == ATVI_PANEL && width > ATVI_PANEL ? VROWS : 2, next_lines = M > few ? next_n / ATVI_LINE : 0;
-    const int64_t threes = VTALL == 8 && a_m != 0 && N % width == 3 * VN;
+    const int64_t next_lines = M > 2 ? next_n / ATVI_LINE : 0;
     const int64_t each = a_m == K ? 1 + 2 * M / ATVI_MAX(1, N / width * ((M + VROWS - 1) / VROWS)) : 1;
     int64_t n = 0, asked = 0, asked_a = next_a ? 0 : M;
     atvi_tile t;
@@ -2092,16 +2118,15 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
         int64_t m = 0, count, lines = left == width && b_k == ATVI_PANEL ? width * K / ATVI_LINE : 0;
         const atv_real *next_rows = n + 2 * width <= N ? B + n / ATVI_PANEL * b_panel + width : next_n > 0 ? NULL : next;
         int64_t row_lines = b_k != ATVI_PANEL && left == width && next_rows ? width / ATVI_LINE : 0;
-        const int far = next_n < 0 && a_m == 1 && n == 0 && left == width, three = threes && next_lines > 0 && left < width;
-        const int64_t most = three ? VTALL : VROWS;
+        const int far = next_n < 0 && a_m == 1 && n == 0 && left == width;
         t.last = left - (vecs - 1) * VN;
         t.B = B + n / ATVI_PANEL * b_panel + n % ATVI_PANEL;
         t.bias = bias ? bias + n : NULL;
         t.next = (const char *)(n + 2 * width <= N ? B + (n + width) / ATVI_PANEL * b_panel : next ? next : B);
         t.next_step = 64;
-        count = (M + most - 1) / most;
-        if (next_lines > 0 && (left == width || three)) {
-            lines = ATVI_MIN(next_lines / (N / width + threes), K * count * (three ? 2 : ATVI_MAX(1, width / ATVI_LINE)));
+        count = (M + VROWS - 1) / VROWS;
+        if (next_lines > 0 && left == width) {
+            lines = ATVI_MIN(next_lines / (N / width), K * count * ATVI_MAX(1, width / ATVI_LINE));
             row_lines = 0;
             t.next = soon;
             t.next_step = ATVI_MIN(64, lines * 64 / (K * count));
@@ -2136,10 +2161,6 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
                 ATVI_FN(tiles_ahead)[0][rows - 1](&t);
             } else if (lines > 0) {
                 const int many = t.next_step < 64 ? 0 : (lines > K * count) + (lines > 2 * K * count);
-#if VTALL == 8
-                if (three) ATVI_FN(tiles_three)[many][rows - 3](&t);
-                else
-#endif
                 ATVI_FN(tiles_ahead)[many][rows - 1](&t);
                 t.next += t.next_step * K << many;
                 if (t.next_step == 64) lines -= K << many;
@@ -2156,6 +2177,48 @@ static void ATVI_FN(matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, 
             m += rows;
         }
     }
+}
+
+/* As matmul, with the same bits, for 3 rows and more and a B that comes from memory. *soon is asked for in even steps into
+   the nearest cache: what is asked for too fast is not brought, and what lies far ahead is gone again when it is needed.
+   VONCE panels side by side make sums enough, and no more streams than needed. Plain rows of more columns than a tile's
+   are read in several runs, and each run asks for its own columns. */
+static void ATVI_FN(matmul_once)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k,
+                                 const atv_real *B, int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, int64_t chunk,
+                                 const atvi_soon *soon) {
+    int64_t n = 0;
+#if VONCE > 0
+    const int plain = b_panel == ATVI_PANEL;
+    const int64_t width = plain ? VN * VCOLS : VN * VONCE, runs = plain ? 1 : N / width, real = sizeof *B;
+    const int64_t first = soon->n * real, step = runs ? (first + soon->then_n * real) / (runs * K) : 0;
+    int64_t asked = 0;
+    atvi_tile t;
+    t.K = K; t.chunk = chunk; t.a_m = a_m; t.a_k = a_k; t.b_panel = b_panel; t.b_k = b_k; t.c_m = c_m; t.bias = NULL;
+    t.add = 0; t.then = (const char *)soon->then;
+    for (; plain ? n < N : n + width <= N; n += width) {
+        const int64_t left = ATVI_MIN(width, N - n), vecs = (left + VN - 1) / VN, most = vecs > 3 ? VROWS : VTALL;
+        int64_t m = 0, count = (M + most - 1) / most;
+        t.last = left - (vecs - 1) * VN;
+        t.B = B + n / ATVI_PANEL * b_panel;
+        t.next_step = ATVI_MIN(step, (plain ? N * real + 63 : width * real) / 64 * 64);
+        t.next = asked < first ? (const char *)soon->next + asked : t.then + (asked - first);
+        t.until = asked < first && t.next_step > 0 ? (first - asked + t.next_step - 1) / t.next_step : -1;
+        asked += plain ? width * real : K * t.next_step;
+        for (; count > 0; count--) {
+            const int64_t rows = (M - m) / count;
+            t.A = A + m * a_m;
+            t.C = C + m * c_m + n;
+            ATVI_FN(tiles_once)[left % VN != 0][vecs - 1][rows - 3](&t);
+            t.next = (const char *)t.B;                     /* the other rows find it there */
+            t.next_step = 0;
+            t.until = -1;
+            m += rows;
+        }
+    }
+#endif
+    (void)soon;
+    if (n < N) ATVI_FN(matmul)(M, N - n, K, A, a_m, a_k, B + n / ATVI_PANEL * b_panel, b_panel, b_k, C + n, c_m, NULL, 0,
+                               chunk, NULL, 0, NULL);
 }
 
 #if VPAIR > 0
@@ -2542,9 +2605,10 @@ static void ATVI_FN(adamw)(int64_t n, atv_real *w, const atv_real *g, atv_real *
 }
 
 static const atvi_kernels ATVI_FN(kernels) = {
-    VN * VCOLS, VSTEPS > 1, ATVI_FN(matmul), ATVI_FN(matmul_pair), ATVI_FN(strips), ATVI_FN(panels), ATVI_FN(add),
-    ATVI_FN(dot), ATVI_FN(norm), ATVI_FN(norm_back), ATVI_FN(norm_back_params), ATVI_FN(logsumexp), ATVI_FN(softmax),
-    ATVI_FN(exp_shift), ATVI_FN(softmax_back), ATVI_FN(gelu), ATVI_FN(gelu_back), ATVI_FN(adamw),
+    VN * VCOLS, VN * VONCE, VSTEPS > 1, ATVI_FN(matmul), ATVI_FN(matmul_once), ATVI_FN(matmul_pair), ATVI_FN(strips),
+    ATVI_FN(panels), ATVI_FN(add), ATVI_FN(dot), ATVI_FN(norm), ATVI_FN(norm_back), ATVI_FN(norm_back_params),
+    ATVI_FN(logsumexp), ATVI_FN(softmax), ATVI_FN(exp_shift), ATVI_FN(softmax_back), ATVI_FN(gelu), ATVI_FN(gelu_back),
+    ATVI_FN(adamw),
 };
 
 #undef ATVI_FN
@@ -2560,6 +2624,7 @@ static const atvi_kernels ATVI_FN(kernels) = {
 #undef VWIDE
 #undef VPAIR
 #undef VSTEPS
+#undef VONCE
 #undef VCOLS
 #undef V_SET
 #undef V_LOAD
@@ -2606,10 +2671,13 @@ typedef struct atvi_adamw {
 
 struct atvi_kernels {
     int64_t width;                                          /* columns of a tile */
+    int64_t once;                                           /* columns of panels in matmul_once; 0: matmul is as fast */
     int copies_a;                                           /* into strips: it pays where a tile is narrow */
     void (*matmul)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
                    int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, const atv_real *bias, int add, int64_t chunk,
                    const atv_real *next, int64_t next_n, const atv_real *next_a);
+    void (*matmul_once)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, const atv_real *B,
+                        int64_t b_panel, int64_t b_k, atv_real *C, int64_t c_m, int64_t chunk, const atvi_soon *soon);
     void (*matmul_pair)(int64_t M, int64_t N, int64_t K, const atv_real *A, int64_t a_m, int64_t a_k, int64_t a_pair,
                         const atv_real *B, int64_t b_panel, int64_t b_k, int64_t b_pair, atv_real *C, int64_t c_m,
                         int64_t c_pair, int64_t chunk);
@@ -3072,6 +3140,10 @@ static int64_t atvi_part(int64_t i, int64_t parts, int64_t n, int64_t unit) {
 static void atvi_ask(const atv_real *p, int64_t n) {
     int64_t i;
     for (i = 0; i < n; i += ATVI_LINE) ATVI_PREFETCH(p + i);
+}
+static void atvi_ask_write(const atv_real *p, int64_t n) {
+    int64_t i;
+    for (i = 0; i < n; i += ATVI_LINE) ATVI_PREFETCH_WRITE(p + i);
 }
 
 typedef struct atvi_embed_job {
@@ -4172,9 +4244,12 @@ typedef struct atvi_step_job {
 /* The query heads of one key/value head are the rows of one small product; of two heads that have as many, the products are
    done together. The last position is put into its panel of keys when those before it have been read: a panel that is near
    takes it at once.
-   Memory is never to be idle. Three rows and more ask for two thirds of the values while they read the keys, in softmax for
-   the rest and a third of `next`, next_n reals that this lane reads after them, and then for what is left of it. Fewer have
-   little to compute: softmax asks for the values that come first. */
+   Memory is never to be idle. One or two rows have little to compute, and just read on: softmax asks for the values that
+   come first. Three and more ask, with matmul_once, for what lies ATVI_SOON reals on, from keys over values to `next`,
+   next_n reals that this lane reads after them; softmax asks for what would come meanwhile, and the values for less in
+   turn. Where matmul is as fast, they ask for two thirds of the values while they read the keys, in softmax for the rest and
+   a third of `next`, and then for what is left of it. */
+#define ATVI_SOON 3072                                      /* 12 KB: a fourth of the nearest cache, 400 ns of reading */
 static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, const atv_real *next, int64_t next_n, int lane) {
     const atv_attn *attn = j->attn;
     const atv_attn_desc *d = &attn->desc;
@@ -4185,10 +4260,16 @@ static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, cons
     const int length = kv->length[seq], slots = ATVI_MIN(length, kv->room), oldest = length - slots;
     const int hidden = d->window ? ATVI_MAX(0, length - d->window - oldest) : 0;    /* of the oldest, still there */
     const int64_t row = j->rows ? j->rows[i] : i, stride = ATVI_ROUND((int64_t)slots), q_k = d->head_dim, o_k = d->value_dim;
-    const int64_t put = (length - 1) % kv->room / ATVI_PANEL * ATVI_PANEL;
-    const int half = few ? all : (heads + 1) / 2;           /* rows whose softmax asks for values; the others for `next` */
-    const int64_t asked = few ? 2 * slots : slots * o_k / 3 / half, asked_next = few ? 0 : next_n / 3 / (heads - half);
+    const int64_t once = few ? 0 : k->once, step = once ? once : ATVI_PANEL;
+    const int64_t put = (length - 1) % kv->room / step * step, q_n = stride * q_k, o_n = slots * o_k;
+    const int64_t o_soon = ATVI_MIN(ATVI_SOON, o_n);
+    const int half = few || once ? all : (heads + 1) / 2;   /* rows whose softmax asks for values; the others for `next` */
+    const int64_t asked = few ? 2 * slots : !once ? o_n / 3 / half
+                        : o_k > k->width ? 0 : ATVI_MIN(2 * slots, (o_n - o_soon) / heads);
+    const int64_t asked_next = few || once ? 0 : next_n / 3 / (heads - half);
     const atv_real *keys = atvi_kv_keys(kv, seq, g), *values = atvi_kv_values(kv, seq, g);
+    const atv_real *first = values + (few ? 0 : once ? o_soon : o_n * 2 / 3);       /* that softmax asks for */
+    const atvi_soon after = {first + heads * asked, next, o_n - o_soon - heads * asked, ATVI_MIN(ATVI_SOON, next_n)};
     const atv_real *q = atvi_at(&j->q, 0, row, *head);
     atv_real *p = attn->scratch + (size_t)lane * attn->scratch_size, *out = atvi_at(&j->out, 0, row, *head);
     int64_t q_m = j->q.head, o_m = j->out.head, from, to;
@@ -4201,24 +4282,37 @@ static void atvi_step_groups(const atvi_step_job *j, int i, int g, int two, cons
         out = copy + d->n_head * q_k;
         o_m = o_k;
     }
+    for (n = g; j->k && n <= g + two; n++) {
+        atvi_ask(atvi_at(j->k, 0, row, n), q_k);
+        atvi_ask(atvi_at(j->v, 0, row, n), o_k);
+        atvi_ask_write(atvi_kv_values(kv, seq, n) + (length - 1) % kv->room * o_k, o_k);
+    }
+    for (n = 0; n < all; n++) atvi_ask_write(out + n * o_m, o_k);
     for (from = 0; from < slots; from = to) {
+        const int64_t at = from * q_k + ATVI_SOON, gone = ATVI_MIN(o_n, ATVI_MAX(0, at - q_n));
         to = j->k && from < put ? put : slots;
         for (n = g; j->k && to == slots && n <= g + two; n++)
             atvi_kv_put(kv, seq, n, length - 1, atvi_at(j->k, 0, row, n), atvi_at(j->v, 0, row, n));
         if (two) k->matmul_pair(heads, to - from, q_k, q, q_m, 1, heads * q_m, keys + from * q_k, ATVI_PANEL * q_k,
                                 ATVI_PANEL, kv->room * q_k, p + from, stride, heads * stride, atvi_attn_chunk(q_k));
-        else k->matmul(heads, to - from, q_k, q, q_m, 1, keys + from * q_k, ATVI_PANEL * q_k, ATVI_PANEL, p + from, stride,
-                       NULL, 0, atvi_attn_chunk(q_k), values + from * o_k * 2 / 3, (to - from) * o_k * 2 / 3, NULL);
+        else if (once) {
+            const int64_t n_k = (to - from) * q_k, more = ATVI_MIN(n_k, ATVI_MAX(0, q_n - at));
+            const atvi_soon soon = {keys + ATVI_MIN(at, q_n), values + gone, more, ATVI_MIN(n_k - more, o_n - gone)};
+            k->matmul_once(heads, to - from, q_k, q, q_m, 1, keys + from * q_k, ATVI_PANEL * q_k, ATVI_PANEL, p + from,
+                           stride, atvi_attn_chunk(q_k), &soon);
+        } else k->matmul(heads, to - from, q_k, q, q_m, 1, keys + from * q_k, ATVI_PANEL * q_k, ATVI_PANEL, p + from, stride,
+                         NULL, 0, atvi_attn_chunk(q_k), values + from * o_k * 2 / 3, (to - from) * o_k * 2 / 3, NULL);
     }
     for (n = 0; n < all; n++) {
         atv_real *x = p + n * stride;
         for (s = 0; s < hidden; s++) x[(oldest + s) % kv->room] = -(atv_real)3e38 / (atv_real)d->scale;
         if (n >= half) k->softmax(slots, x, (atv_real)d->scale, next + (n - half) * asked_next, asked_next);
-        else k->softmax(slots, x, (atv_real)d->scale, few ? values + n / heads * kv->room * o_k + n % heads * asked
-                                                          : values + slots * o_k * 2 / 3 + n * asked, asked);
+        else k->softmax(slots, x, (atv_real)d->scale, first + n / heads * kv->room * o_k + n % heads * asked, asked);
     }
     if (two) k->matmul_pair(heads, o_k, slots, p, stride, 1, heads * stride, values, ATVI_PANEL, o_k, kv->room * o_k,
                             out, o_m, heads * o_m, atvi_attn_chunk(slots));
+    else if (once) k->matmul_once(heads, o_k, slots, p, stride, 1, values, ATVI_PANEL, o_k, out, o_m,
+                                  atvi_attn_chunk(slots), &after);
     else k->matmul(heads, o_k, slots, p, stride, 1, values, ATVI_PANEL, o_k, out, o_m, NULL, 0, atvi_attn_chunk(slots),
                    next_n ? next + next_n / 3 : NULL, next_n * 2 / 3, NULL);
     for (n = 0; n < all && !attn->in_order; n++)

@@ -486,6 +486,44 @@ static void test_product_pairs(void) {
     }
 }
 
+/* Products whose B comes from memory have the same bits, whatever is asked for meanwhile. */
+static void test_products_once(void) {
+    atv_rng rng = { 77 };
+    int round, isa;
+    for (round = 0; round < 1200; round++) {
+        product p = product_make(&rng, between(&rng, 3, round % 4 ? 9 : 20), between(&rng, 1, 200),
+                                 between(&rng, 1, round % 10 ? 70 : 600), 0);
+        const int n = between(&rng, 0, 1) * between(&rng, 1, 2000), then_n = between(&rng, 0, 1) * between(&rng, 1, 9000);
+        float *want = floats(p.M * p.N);
+        p.strips = p.biased = p.add = 0;
+        for (isa = 0; isa < ATV_ISA_COUNT; isa++) {
+            const int64_t c_m = p.N + p.c_gap;
+            int64_t m, wrong = 0, gaps = 0;
+            atvi_soon soon;
+            if (!kernels[isa]) continue;
+            product_place(&p, &rng);
+            run_matmul(kernels[isa], &p, 0, p.M, 0, p.N);
+            for (m = 0; m < p.M; m++) memcpy(want + m * p.N, areas[2].p + m * c_m, (size_t)p.N * sizeof *want);
+            product_place(&p, &rng);
+            soon.next = areas[1].p;
+            soon.then = areas[0].p;
+            soon.n = n;
+            soon.then_n = then_n;
+            kernels[isa]->matmul_once(p.M, p.N, p.K, areas[0].p, at_a(&p, 1, 0), at_a(&p, 0, 1), areas[1].p,
+                                      p.packed ? ATVI_PANEL * p.K : ATVI_PANEL, p.packed ? ATVI_PANEL : p.N + p.b_gap,
+                                      areas[2].p, c_m, p.chunk, &soon);
+            for (m = 0; m < p.M; m++) {
+                wrong += !same_bits(areas[2].p + m * c_m, want + m * p.N, (size_t)p.N);
+                if (m + 1 < p.M) gaps += !is_fence(2, areas[2].p + m * c_m + p.N, (size_t)p.c_gap);
+            }
+            CHECK(wrong == 0, "%s: %d rows have other bits than matmul's", product_text(&p, isa), (int)wrong);
+            CHECK(gaps == 0 && broken_fence(4) < 0, "%s: written beside C", product_text(&p, isa));
+        }
+        free(want);
+        product_free(&p);
+    }
+}
+
 static void test_product_specials(void) {
     static const float specials[3] = { NAN, INFINITY, -INFINITY };
     atv_rng rng = { 73 };
@@ -1061,6 +1099,7 @@ int main(int argc, char **argv) {
     test_products();
     test_product_parts();
     test_product_pairs();
+    test_products_once();
     test_shared_products();
     test_linears();
     test_panels();
