@@ -142,38 +142,30 @@ LIMITS_DEF double limits_flops(atv_ctx *ctx, double seconds) {
     return limits_together(&run, limits_flops_item);
 }
 
-/* Four streams of wide loads through n bytes (whole lines of 64), prefetched a little ahead. Among 1 to 8 streams of 32 and
-   64 byte loads, with and without prefetch, none was faster by more than the noise, on 28 MB and on 500 MB. */
+/* Wide loads through n bytes (whole lines of 64), in order, each line asked for LIMITS_AHEAD bytes before. On Zen 5 one such
+   stream is as fast as four or faster, up to 1.35 x, on all that the second level of cache does not hold: 4 to 500 MB, in one
+   piece or in pieces of 12 KB. */
 #ifdef __GNUC__
 typedef uint64_t limits_half __attribute__((vector_size(16), aligned(4), may_alias));
 typedef uint64_t limits_word __attribute__((vector_size(32), aligned(4), may_alias));
-#  define LIMITS_AHEAD(p) __builtin_prefetch((const char *)(p) + 512)
+#  define LIMITS_ASK(p) __builtin_prefetch(p)
 #else
 typedef uint64_t limits_half;
-#  define LIMITS_AHEAD(p) ((void)0)
+#  define LIMITS_ASK(p) ((void)0)
 #endif
+#define LIMITS_AHEAD 8192
 #define LIMITS_READ(word) \
-    const size_t lines = n / 64 / 4, words = 64 / sizeof(word); \
-    const word *s0 = (const word *)(const void *)p, *s1 = s0 + lines * words, *s2 = s1 + lines * words; \
-    const word *s3 = s2 + lines * words, *end = s3 + lines * words, *all = s0 + n / 64 * words; \
-    word x0 = *s0, x1 = x0, x2 = x0, x3 = x0; \
-    size_t i, w; \
+    const size_t words = 64 / sizeof(word); \
+    const word *w = (const word *)(const void *)p, *end = w + n / 64 * words; \
+    word x[4] = {*w, *w, *w, *w}; \
+    size_t k; \
     float keep; \
-    for (i = 0; i < lines; i++) { \
-        LIMITS_AHEAD(s0); \
-        LIMITS_AHEAD(s1); \
-        LIMITS_AHEAD(s2); \
-        LIMITS_AHEAD(s3); \
-        ATVI_UNROLL for (w = 0; w < words; w++) { \
-            x0 |= *s0++; \
-            x1 |= *s1++; \
-            x2 |= *s2++; \
-            x3 |= *s3++; \
-        } \
+    for (; w < end; w += words) { \
+        LIMITS_ASK((const char *)w + LIMITS_AHEAD); \
+        ATVI_UNROLL for (k = 0; k < words; k++) x[k & 3] |= w[k]; \
     } \
-    for (; end < all; end++) x0 |= *end; \
-    x0 |= x1 | x2 | x3; \
-    memcpy(&keep, &x0, sizeof keep); \
+    x[0] |= x[1] | x[2] | x[3]; \
+    memcpy(&keep, x, sizeof keep); \
     return keep;
 
 static float limits_read_plain(const char *p, size_t n) { LIMITS_READ(limits_half) }
