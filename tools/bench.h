@@ -162,8 +162,8 @@ static void meter_end(meter *m) {
     m->since = now();
 }
 
-/* Between the steps of a long repeat: looks at the limits again. */
-static void meter_pass(meter *m) { if (now() - m->since > 0.25) meter_end(m); }
+/* Between the steps of a repeat: looks at the limits again, seldom enough to leave its time alone. */
+static void meter_pass(meter *m) { if (now() - m->since > 0.05) meter_end(m); }
 
 static void bench_shape(const atv_config *c, char *out, size_t size) {
     atv_layer l = atv_config_layer(c, 0);
@@ -457,11 +457,14 @@ static void decoding_step(decoding *d, meter *m, int context) {
     meter_add(m, d->phases, n, d->batch);
 }
 
+/* What a step reads grows with the context, which may move it to a slower level of memory: the limits are those of the caches
+   at the beginning, at the end, and now and then between. */
 static void decoding_once(void *job, meter *m) {
     decoding *d = (decoding *)job;
     int context = d->every > 1 ? d->last - (d->every - 1) / 2 : d->first, i;
     decoding_reset(d);
-    m->since = now();
+    m->looks = 0;                                           /* caches are not what they were at the last look */
+    meter_begin(m);
     while (context >= d->first && context <= d->last) {
         for (i = 0; i < d->batch && d->every > 1; i++) check(atv_decoder_cut(d->decoder, d->inputs[i].seq, context - 1));
         decoding_step(d, m, context);
@@ -597,8 +600,6 @@ static void pairing_close(pairing *p) {
 }
 
 static void pairing_once(pairing *p) {
-    p->m.looks = 0;                                         /* the other one has run since its last look */
-    meter_begin(&p->m);
     decoding_once(&p->d, &p->m);
     meter_end(&p->m);
 }
